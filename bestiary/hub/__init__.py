@@ -1,0 +1,1 @@
+"""From a name to verified files: cards, registry, sources, store. Knows no torch and no domain."""
