@@ -1,0 +1,286 @@
+"""Safetensors files, mapped into memory without a copy.
+
+A file is eight bytes of header length, a JSON header, and the bytes of the tensors laid end to end
+(https://github.com/huggingface/safetensors#format). The header comes from strangers, so every statement in it is
+checked here before one byte is mapped.
+"""
+
+import json
+import math
+import mmap
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, NoReturn
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bestiary.errors import DiskFullError, InputError, LayoutError
+
+LENGTH_BYTES = 8
+LARGEST_HEADER = 100_000_000
+# What torch can index: a tensor has at most 64 dimensions and 2**63 - 1 bytes.
+MOST_DIMENSIONS = 64
+MOST_BYTES = 2**63 - 1
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+class Extent(NamedTuple):
+    """Where one tensor lies and what it is."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int  # in bytes, from the start of the file
+    stop: int
+
+
+class Header(NamedTuple):
+    """What a safetensors file says about itself; `extents` in the order in which the tensors lie."""
+
+    extents: dict[str, Extent]
+    metadata: dict[str, str]
+
+
+class MappedTensors(Mapping[str, Tensor]):
+    """The tensors of a safetensors file by name, as views of the file mapped into memory.
+
+    The mapping is private and copied on write: a tensor may be trained in place and the file stays as it is. Nothing is
+    read until a tensor's numbers are looked at. Tensors keep the mapping alive and stay valid after this object is gone.
+    Iteration follows the order in which the tensors lie in the file, so that reading them all reads the disk once, forwards.
+
+    Raises:
+        LayoutError: the file is not well-formed safetensors, or cannot be read.
+
+    Example:
+        >>> tensors = MappedTensors("model.safetensors")
+        >>> tensors.shape("embedding.weight")
+        (30522, 384)
+        >>> weight = tensors["embedding.weight"].to(torch.bfloat16)
+        >>> tensors.release("embedding.weight")
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            with open(self.path, "rb") as file:
+                header = read_header(file, self.path)
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except OSError as error:
+            raise LayoutError(f"{self.path} cannot be read: {error.strerror}.\nCheck the path and its permissions.") from error
+        self._extents = header.extents
+        self.metadata: Mapping[str, str] = header.metadata
+
+    def __getitem__(self, name: str) -> Tensor:
+        dtype, shape, start, stop = self._extents[name]
+        if start == stop:
+            return torch.empty(shape, dtype=dtype)
+        if start % dtype.itemsize == 0:
+            return torch.frombuffer(self._map, dtype=dtype, count=(stop - start) // dtype.itemsize, offset=start).view(shape)
+        # The format does not promise aligned tensors, the kernels that read them need it.
+        return torch.frombuffer(self._map, dtype=torch.uint8, count=stop - start, offset=start).clone().view(dtype).view(shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._extents)
+
+    def __len__(self) -> int:
+        return len(self._extents)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._extents
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, from the header alone."""
+        return self._extents[name].shape
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The dtype of a tensor, from the header alone."""
+        return self._extents[name].dtype
+
+    def release(self, name: str) -> None:
+        """Give the memory pages of a tensor back to the system.
+
+        For a reader that has copied or cast the tensor and needs its pages no longer: casting a whole file then takes the
+        memory of the result plus one tensor. The tensor stays usable and is read from the file again; what was written
+        into it in place is lost. Does nothing where the system has no such call.
+        """
+        extent = self._extents[name]
+        # Pages at the edges are shared with the neighbours.
+        first = -(-extent.start // mmap.PAGESIZE) * mmap.PAGESIZE
+        last = extent.stop // mmap.PAGESIZE * mmap.PAGESIZE
+        if first < last and sys.platform != "win32":
+            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def read_header(file: BinaryIO, path: Path) -> Header:
+    """Read and check the header of an open safetensors file; `path` is for messages.
+
+    The tensors must cover what follows the header exactly, without gap or overlap, so that the file holds nothing that no
+    name reaches.
+
+    Raises:
+        LayoutError: any statement of the header is wrong, or contradicts the size of the file.
+    """
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+    first = LENGTH_BYTES + length
+    if size < LENGTH_BYTES or first > size:
+        _refuse(path, f"it is {size} bytes long and its header claims to end at byte {first}")
+    if length > LARGEST_HEADER:
+        _refuse(path, f"its header of {length} bytes is over the limit of {LARGEST_HEADER}")
+    text = file.read(length)
+    try:
+        entries = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        _refuse(path, f"its header is not valid JSON ({error})", error)
+    if not isinstance(entries, dict):
+        _refuse(path, "its header is not a JSON object")
+
+    metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        _refuse(path, "its __metadata__ does not map strings to strings")
+    extents = {}
+    for name, entry in entries.items():
+        if fault := name_fault(name):
+            _refuse(path, f"tensor name {_short(name)} {fault}")
+        try:
+            extents[name] = _extent(entry, first)
+        except ValueError as error:
+            _refuse(path, f"tensor {_short(name)} {error}", error)
+
+    end = first
+    ordered = dict(sorted(extents.items(), key=lambda item: (item[1].start, item[1].stop)))
+    for name, extent in ordered.items():
+        if extent.start != end:
+            _refuse(path, f"tensor {_short(name)} starts at byte {extent.start}, where {end} was due (a gap or an overlap)")
+        end = extent.stop
+    if end != size:
+        _refuse(path, f"its tensors end at byte {end}, the file at byte {size}")
+    return Header(ordered, metadata)
+
+
+def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors to a safetensors file, which appears whole or not at all.
+
+    Tensors are written contiguous and in an order that depends on dtypes and names alone, so that equal tensors give equal
+    files; those that share memory are written each in full. Metadata of more than one key comes in no fixed order (the
+    library keeps it in a hash map): a file that is named by its digest has at most one.
+
+    Raises:
+        LayoutError: a tensor is not dense, has no data (meta), or has a name or dtype that cannot be read back.
+        DiskFullError: the disk cannot take the file.
+        InputError: the folder is not there or may not be written.
+    """
+    path = Path(path)
+    for name, tensor in tensors.items():
+        if fault := name_fault(name) or _tensor_fault(tensor):
+            raise LayoutError(f"{path} cannot be written: tensor {_short(name)} {fault}.")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        # The library renames a private file of its own over the target; the mode that the user's umask gives is put back.
+        partial.touch()
+        mode = partial.stat().st_mode
+        save_file(_separate(tensors), partial, dict(metadata))
+        partial.chmod(mode)
+        partial.replace(path)
+    except SafetensorError as error:
+        raise DiskFullError(f"{path} cannot be written: {error}.\nMake room and try again.") from error
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {error.strerror}.\nCheck that the folder is there and may be written."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def name_fault(name: str) -> str | None:
+    """What is wrong with a tensor's name, or None: names reach terminals, messages and, in some tools, file systems."""
+    if not name or not name.isprintable():
+        return "is empty or has control characters"
+    steps = name.replace("\\", "/").split("/")
+    if ".." in steps or steps[0] == "" or steps[0].endswith(":"):
+        return "looks like a path"
+    return None
+
+
+def _extent(entry: Any, first: int) -> Extent:
+    """The extent that a header's entry describes; `first` is where tensor bytes start. ValueError says what is wrong."""
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise ValueError("is not described by exactly dtype, shape and data_offsets")
+    code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(code, str) or code not in DTYPES:
+        raise ValueError(f"has dtype {_short(code)}; known are {', '.join(DTYPES)}")
+    if not _are_counts(shape) or len(shape) > MOST_DIMENSIONS:
+        raise ValueError(f"has shape {_short(shape)}")
+    if not _are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise ValueError(f"has data_offsets {_short(offsets)}")
+    # Strides count the empty dimensions as one, and must fit an int64 too.
+    if math.prod(max(1, count) for count in shape) * DTYPES[code].itemsize > MOST_BYTES:
+        raise ValueError(f"has shape {_short(shape)}, larger than any memory")
+    start, stop = offsets
+    if math.prod(shape) * DTYPES[code].itemsize != stop - start:
+        raise ValueError(f"has {stop - start} bytes, which is not shape {_short(shape)} of {code}")
+    return Extent(DTYPES[code], tuple(shape), first + start, first + stop)
+
+
+def _are_counts(values: Any) -> bool:
+    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return entries
+
+
+def _tensor_fault(tensor: Tensor) -> str | None:
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        return "is sparse, quantised or without data"
+    if tensor.dtype not in DTYPES.values():
+        return f"has dtype {tensor.dtype}, which has no place in the file"
+    return None
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors on the CPU, no two of which share a byte, by sorted name."""
+    plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    end = 0
+    for name, tensor in sorted(plain.items(), key=lambda item: (item[1].data_ptr(), item[1].nbytes)):
+        if tensor.data_ptr() < end:
+            plain[name] = tensor.clone()
+        else:
+            end = tensor.data_ptr() + tensor.nbytes
+    return plain
+
+
+def _refuse(path: Path, fault: str, cause: Exception | None = None) -> NoReturn:
+    raise LayoutError(
+        f"{path} is not well-formed safetensors: {fault}.\nFetch it again, or ask who made it for a sound file."
+    ) from cause
+
+
+def _short(value: object) -> str:
+    """A stranger's value for a message: escaped, and no longer than a line can bear."""
+    text = ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
