@@ -1,0 +1,89 @@
+"""What one call of the command line knows: its shared options, and what they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bestiary.errors import BestiaryError
+
+if TYPE_CHECKING:
+    from bestiary.hub.registry import Registry
+    from bestiary.hub.settings import Settings
+    from bestiary.hub.store import Store
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass
+class Session:
+    """The shared options as given, and the settings, registry and store that follow from them, each made when first used."""
+
+    debug: bool = False
+    quiet: bool = False
+    json: bool = False
+    offline: bool = False
+    home: Path | None = None
+
+    @cached_property
+    def settings(self) -> Settings:
+        from bestiary.hub.settings import Settings
+
+        given: dict[str, Any] = {}
+        if self.offline:
+            given["offline"] = True
+        if self.home is not None:
+            given["home"] = self.home
+        return Settings.read(**given)
+
+    @cached_property
+    def registry(self) -> Registry:
+        from bestiary.hub.registry import Registry
+
+        return Registry.standard(self.settings)
+
+    @cached_property
+    def store(self) -> Store:
+        from bestiary.hub.store import Store
+
+        return Store(self.settings.home)
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    session = context.ensure_object(Session)
+    if value:
+        assert parameter.name is not None
+        setattr(session, parameter.name, value)
+
+
+_OPTIONS = (
+    click.option("--json", is_flag=True, expose_value=False, callback=_remember, help="Print JSON with raw numbers."),
+    click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_remember, help="Names only; no progress."),
+    click.option("--offline", is_flag=True, expose_value=False, callback=_remember, help="Use no network."),
+    click.option(
+        "--home", type=click.Path(file_okay=False, path_type=Path), expose_value=False, callback=_remember, metavar="FOLDER",
+        help="The store to use, in place of BESTIARY_HOME.",
+    ),
+    click.option("--debug", is_flag=True, expose_value=False, callback=_remember, help="Print the traceback of an error."),
+)  # fmt: skip
+
+
+def shared_options(command: Command) -> Command:
+    """The options that stand before a verb or after it, as people happen to type them; both write into the session."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def complete_name(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Card names that begin with `incomplete`, for a shell."""
+    try:
+        names = context.ensure_object(Session).registry.names()
+    except BestiaryError:  # the verb itself will report it; a shell that completes has nowhere to print
+        return []
+    return [name for name in names if name.startswith(incomplete)]
