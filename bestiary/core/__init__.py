@@ -1,0 +1,1 @@
+"""The shared tensor core: attention, blocks, key maps, weights and the runtime, written once. It knows no domain."""

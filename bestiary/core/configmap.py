@@ -1,0 +1,88 @@
+"""Between a published config.json and our config, both ways and total.
+
+Every key of a published config is translated, or must have the one value that the architecture computes, or is known not to
+change what a net computes. Any other key is an error that names it: nothing is ignored in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from bestiary.errors import LayoutError
+
+Fields = dict[str, Any]
+
+
+class ConfigMap(Protocol):
+    """What an architecture knows of the config of one published layout."""
+
+    def recognises(self, published: Mapping[str, Any]) -> bool:
+        """Whether this config.json is of this architecture and layout."""
+        ...
+
+    def read(self, published: Mapping[str, Any]) -> Fields:
+        """The fields of our config. Raises LayoutError that names a key or value which the architecture does not compute."""
+        ...
+
+    def write(self, config: Any) -> Fields:
+        """The content of config.json for one of our configs."""
+        ...
+
+
+# Bookkeeping of transformers, and what matters to training or to generation alone.
+_HARMLESS = frozenset(
+    """
+    _name_or_path _commit_hash _attn_implementation_autoset architectures transformers_version torch_dtype dtype model_type
+    chunk_size_feed_forward finetuning_task task_specific_params tokenizer_class use_cache gradient_checkpointing initializer_range
+    return_dict output_attentions output_hidden_states torchscript id2label label2id num_labels problem_type
+    bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id prefix use_bfloat16 pruned_heads
+    """.split()
+)
+
+
+class TransformersConfig:
+    """A config.json of transformers: `translated` maps our fields to their keys.
+
+    `fixed` gives keys whose value the architecture takes for granted (absent is as good); `ignored`, further keys that do not
+    change what the net computes at inference, such as dropout rates.
+    """
+
+    def __init__(
+        self,
+        model_type: str,
+        *,
+        fixed: Mapping[str, Any],
+        ignored: frozenset[str],
+        writes: Mapping[str, Any],
+        **translated: str,
+    ):
+        self.model_type = model_type
+        self.fixed = fixed
+        self.ignored = ignored | _HARMLESS
+        self.writes = writes
+        self.translated = translated
+
+    def recognises(self, published: Mapping[str, Any]) -> bool:
+        return published.get("model_type") == self.model_type
+
+    def read(self, published: Mapping[str, Any]) -> Fields:
+        for key, value in published.items():
+            if key in self.fixed:
+                if value != self.fixed[key]:
+                    raise LayoutError(
+                        f"config.json says {key}: {value!r}, and {self.model_type} is computed here with {self.fixed[key]!r} only\n"
+                        "this variant is not in the zoo"
+                    )
+            elif key not in self.translated.values() and key not in self.ignored:
+                raise LayoutError(
+                    f"config.json has {key}: {value!r}, which {self.model_type} does not know here\n"
+                    "this variant is not in the zoo; remove the key only if you know that it changes nothing"
+                )
+        return {ours: published[theirs] for ours, theirs in self.translated.items() if theirs in published}
+
+    def write(self, config: Any) -> Fields:
+        values = asdict(config)
+        translated = {theirs: values[ours] for ours, theirs in self.translated.items()}
+        return {"model_type": self.model_type, **self.writes, **self.fixed, **translated}

@@ -1,0 +1,99 @@
+"""Device, precision and what each device is best at, decided in one place; the nets do not know.
+
+Parts of a net that have a faster equivalent at inference (a norm folded into its convolution, fused projections) offer it by a
+method `for_inference()`. What it returns is derived, never trained and never saved.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import nn
+
+from bestiary.errors import InputError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+FASTEST_FIRST = ("bf16", "fp16")
+CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # as torch.cpu names the instruction sets of x86 and of ARM
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the best there is: CUDA, then MPS, then CPU. Raises InputError."""
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator if accelerator is not None else torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f'device={name!r} cannot be used here: {str(error).splitlines()[0]}\nleave it at "auto"') from None
+    return device
+
+
+def pick_dtype(precision: str | None, measured: Collection[str], device: torch.device) -> torch.dtype:
+    """The dtype of a precision: "fp32", "bf16", "fp16", None for fp32, or "fast".
+
+    "fast" is the fastest of the `measured` precisions (those a card lists) that the device computes natively, else fp32.
+    """
+    if precision == "fast":
+        fast = (name for name in FASTEST_FIRST if name in measured and computes_natively(PRECISIONS[name], device))
+        precision = next(fast, "fp32")
+    try:
+        return PRECISIONS[precision or "fp32"]
+    except KeyError:
+        raise InputError(f"precision={precision!r} is not known\nit is one of fast, {', '.join(PRECISIONS)}") from None
+
+
+def computes_natively(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether the device multiplies matrices of this dtype in hardware, rather than by way of fp32."""
+    if device.type == "cuda":
+        return dtype != torch.bfloat16 or torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return dtype == torch.bfloat16 and any(torch.cpu.get_capabilities().get(name) for name in CPU_BF16)
+    return dtype == torch.float16
+
+
+def packed_rows(device: torch.device) -> int:
+    """How many rows of packed tokens to compute at once: on a CPU, as many as leave a block's activations in the cache."""
+    return 2048 if device.type == "cpu" else 65536
+
+
+class InferenceNet:
+    """A net as inference wants it: shares the weights of `net`, with derived parts in place of those that offer them.
+
+    The derived parts are made at the first call and again when a weight of `net` has changed since, so that a net can be
+    trained and asked in turn. Safe to call from several threads.
+    """
+
+    def __init__(self, net: nn.Module):
+        self.net = net
+        self._lock = threading.Lock()
+        self._derived: nn.Module | None = None
+        self._state: list[tuple[int, int]] = []
+
+    def __call__(self, *inputs: Any) -> Any:
+        with torch.inference_mode():
+            return self.derived()(*inputs)
+
+    def derived(self) -> nn.Module:
+        """The net for inference, as of now."""
+        state = [(tensor.data_ptr(), tensor._version) for tensor in [*self.net.parameters(), *self.net.buffers()]]
+        with self._lock:
+            if self._derived is None or state != self._state:
+                self._derived, self._state = for_inference(self.net), state
+            return self._derived
+
+
+def for_inference(module: nn.Module) -> nn.Module:
+    """A copy of the module in evaluation mode that shares its tensors, but for the parts that offer a derived form."""
+    if hasattr(module, "for_inference"):
+        derived: nn.Module = module.for_inference()
+        return derived.eval()
+    twin = copy.copy(module)
+    twin.training = False
+    twin._modules = {name: child and for_inference(child) for name, child in module._modules.items()}
+    return twin

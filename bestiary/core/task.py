@@ -1,0 +1,89 @@
+"""What `bestiary.load` returns: a net with its card, its preprocessing and a call that takes what a person has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import torch
+from torch import nn
+
+from bestiary.core.runtime import InferenceNet
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Report(NamedTuple):
+    """What the command line shows of a result."""
+
+    columns: list[str]
+    rows: list[list[Any]]  # for a person: one list of cells a row
+    records: list[dict[str, Any]]  # for a program: the raw numbers
+
+
+class Provenance(Protocol):
+    """Where one file of a model came from."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def origin(self) -> str: ...
+
+
+class Saver(Protocol):
+    """How a task writes itself to a folder; `bestiary.loading` provides it."""
+
+    def __call__(self, task: Task, folder: Path, layout: str) -> None: ...
+
+
+class Task:
+    """The base of every task object.
+
+    `net` is a plain module to train, compile or take apart; calls run through `inference`, which follows its changes.
+    `provenance` says for each file of the card where its bytes lie and where they came from.
+    """
+
+    def __init__(self, net: nn.Module, card: Any, provenance: Mapping[str, Provenance], saver: Saver):
+        self.net = net
+        self.card = card
+        self.provenance = provenance
+        self.inference = InferenceNet(net)
+        self._saver = saver
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.net.parameters()).device
+
+    def to(self, device: torch.device | str) -> Task:
+        """Move the net; returns the task itself."""
+        self.net.to(device)
+        return self
+
+    def save(self, folder: str | Path) -> None:
+        """Write weights, card and everything else that `bestiary.load(folder)` needs. Raises InputError, DiskFullError."""
+        self._saver(self, Path(folder), "native")
+
+    def export(self, folder: str | Path, layout: str) -> None:
+        """Write the folder that the upstream library of that layout loads. Raises LayoutError, InputError, DiskFullError."""
+        self._saver(self, Path(folder), layout)
+
+    def file(self, role: str) -> Path:
+        """The verified file of the card that has this role."""
+        return self.provenance[self.card.file(role).name].path
+
+    def report(self, inputs: Sequence[str]) -> Report:
+        """The answer to inputs typed on a command line."""
+        raise NotImplementedError(type(self).__name__)
+
+
+def streamed(
+    answer: Callable[[list[Item]], Sequence[Result]], items: Iterable[Item], batch_size: int
+) -> Iterator[Result]:
+    """The answers to a stream, computed `batch_size` at a time as they are asked for."""
+    source = iter(items)
+    while batch := list(islice(source, batch_size)):
+        yield from answer(batch)

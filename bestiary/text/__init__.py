@@ -1,0 +1,1 @@
+"""Text: architectures, tokenisation, tasks."""
