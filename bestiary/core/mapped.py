@@ -161,8 +161,8 @@ def read_header(file: BinaryIO, path: Path) -> Header:
         _refuse(path, "its __metadata__ does not map strings to strings")
     extents = {}
     for name, entry in entries.items():
-        if fault := name_fault(name):
-            _refuse(path, f"tensor name {_short(name)} {fault}")
+        if fault := _name_fault(name):
+            _refuse(path, fault)
         try:
             extents[name] = _extent(entry, first)
         except ValueError as error:
@@ -179,7 +179,9 @@ def read_header(file: BinaryIO, path: Path) -> Header:
     return Header(ordered, metadata)
 
 
-def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def write_safetensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write tensors to a safetensors file, which appears whole or not at all.
 
     Tensors are written contiguous and in an order that depends on dtypes and names alone, so that equal tensors give equal
@@ -193,14 +195,14 @@ def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor
     """
     path = Path(path)
     for name, tensor in tensors.items():
-        if fault := name_fault(name) or _tensor_fault(tensor):
-            raise LayoutError(f"{path} cannot be written: tensor {_short(name)} {fault}.")
+        if fault := tensor_fault(name, tensor):
+            raise LayoutError(f"{path} cannot be written: {fault}.")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         # The library renames a private file of its own over the target; the mode that the user's umask gives is put back.
         partial.touch()
         mode = partial.stat().st_mode
-        save_file(_separate(tensors), partial, dict(metadata))
+        save_file(_separate(tensors), partial, dict(metadata or {}))
         partial.chmod(mode)
         partial.replace(path)
     except SafetensorError as error:
@@ -213,13 +215,24 @@ def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor
         partial.unlink(missing_ok=True)
 
 
-def name_fault(name: str) -> str | None:
-    """What is wrong with a tensor's name, or None: names reach terminals, messages and, in some tools, file systems."""
+def tensor_fault(name: str, tensor: Tensor) -> str | None:
+    """Why a named tensor has no place in a safetensors file, or None when it has."""
+    if fault := _name_fault(name):
+        return fault
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        return f"tensor {_short(name)} is sparse, quantised or without data"
+    if tensor.dtype not in DTYPES.values():
+        return f"tensor {_short(name)} is of {tensor.dtype}, which the format does not know"
+    return None
+
+
+def _name_fault(name: str) -> str | None:
+    # Names reach terminals, messages and, in other tools, file systems.
     if not name or not name.isprintable():
-        return "is empty or has control characters"
+        return f"tensor name {_short(name)} is empty or has control characters"
     steps = name.replace("\\", "/").split("/")
     if ".." in steps or steps[0] == "" or steps[0].endswith(":"):
-        return "looks like a path"
+        return f"tensor name {_short(name)} looks like a path"
     return None
 
 
@@ -252,14 +265,6 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(entries) != len(pairs):
         raise ValueError("a name occurs twice")
     return entries
-
-
-def _tensor_fault(tensor: Tensor) -> str | None:
-    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
-        return "is sparse, quantised or without data"
-    if tensor.dtype not in DTYPES.values():
-        return f"has dtype {tensor.dtype}, which has no place in the file"
-    return None
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
