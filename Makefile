@@ -28,7 +28,7 @@ full: $(venv)/developed
 check: $(venv)/developed
 	$(bin)/ruff check
 	$(bin)/mypy
-	$(bin)/lint-imports
+	$(bin)/lint-imports --no-logo
 
 benchmark: $(venv)/developed
 	$(bin)/bestiary benchmark

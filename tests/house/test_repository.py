@@ -1,0 +1,72 @@
+"""What holds for the repository as a whole."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import bestiary
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parent.parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+IMPORTED_AS = {"pyyaml": "yaml", "pillow": "PIL"}
+
+
+def test_the_changelog_opens_with_this_version() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    first = re.search(r"^## \[(?P<version>\d+\.\d+\.\d+)\]", changelog, re.MULTILINE)
+    assert first and first["version"] == bestiary.__version__
+
+
+def test_the_readme_opens_with_the_two_commands() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    first = re.search(r"^```sh\n(?P<commands>.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    assert first and [line.partition("#")[0].strip() for line in first["commands"].splitlines()] == ["make demo", "make test"]
+
+
+def test_every_target_that_make_names_is_there() -> None:
+    printed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
+    targets = re.findall(r"^make (\w+)", printed, re.MULTILINE)
+    subprocess.run(["make", "--dry-run", *targets], cwd=ROOT, capture_output=True, check=True)
+    assert {"demo", "test"} <= set(targets)
+
+
+def test_every_relative_link_of_a_document_leads_somewhere() -> None:
+    broken = [
+        f"{document.name}: {target}"
+        for document in ROOT.glob("*.md")
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8"))
+        if not (document.parent / target).exists()
+    ]
+    assert broken == []
+
+
+def test_every_third_party_module_is_a_declared_dependency() -> None:
+    """A module that is there only because another package brings it breaks when that package drops it."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    listed = [*PROJECT["project"]["dependencies"], *(line for name in extras if name != "dev" for line in extras[name])]
+    declared = {re.split(r"[^\w-]", line)[0].lower().replace("-", "_") for line in listed}
+    known = {IMPORTED_AS.get(name, name) for name in declared} | {"bestiary"} | sys.stdlib_module_names
+    undeclared = {
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in (ROOT / "bestiary").rglob("*.py")
+        for module in imported_modules(path)
+        if module not in known
+    }
+    assert undeclared == set()
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """The top-level names of all that a file imports absolutely."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
