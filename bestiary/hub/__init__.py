@@ -1,1 +1,1 @@
-"""From a name to verified files: cards, registry, sources, store. Knows no torch and no domain."""
+"""Cards, the registry of them, sources, the store and verification. Knows no torch and no domain."""
