@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SCHEMA = 1  # raised when a key of the JSON output changes its meaning or goes away
 
 _UNPRINTABLE = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # control characters but tab and newline: without its escape a terminal sequence is only text
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # control characters but tab and newline: a sequence without its escape is only text
     r"|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"  # marks that reorder or break a line
 )
 
@@ -33,28 +33,36 @@ def clean(text: str) -> str:
     return _UNPRINTABLE.sub("", text)
 
 
-def as_size(count: int) -> str:
-    """Bytes for a person, in powers of a thousand.
+def as_size(count: int | None) -> str:
+    """Bytes for a person, in powers of a thousand; nothing for None.
 
     >>> as_size(90_868_376)
     '90.9 MB'
     """
+    if count is None:
+        return ""
     size = float(count)
     for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.95:
+        if abs(size) < 999.95:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
 
 
 def as_text(value: object) -> str:
-    """A cell that needs no other form: nothing for None, yes and no, lists with commas."""
+    """A cell that needs no other form: nothing for None, yes and no, what a list or a mapping holds.
+
+    >>> as_text({"layers": 6, "mean": [0.5, 0.5], "normalize": True})
+    'layers 6, mean 0.5 0.5, normalize yes'
+    """
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {as_text(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(as_text, value))
+        return " ".join(map(as_text, value))
     return str(value)
 
 
@@ -65,16 +73,25 @@ class Column(NamedTuple):
     form: Callable[[Any], str] = as_text
 
 
-def emit(session: Session, name: str, columns: Sequence[Column], records: Sequence[Mapping[str, Any]]) -> None:
-    """Print records in the form that was asked for: as JSON whole and under `name`, else the columns of them; the first names a record."""
+def emit_records(session: Session, name: str, columns: Sequence[Column], records: Sequence[Mapping[str, Any]]) -> None:
+    """`emit` records with a row for each: raw values when piped, in the columns' forms for a person."""
+    person = sys.stdout.isatty()
+    rows = [[form(record[key]) if person else record[key] for key, form in columns] for record in records]
+    emit(session, name, [column.key for column in columns], rows, records)
+
+
+def emit(
+    session: Session, name: str, titles: Sequence[str], rows: Iterable[Sequence[object]], records: Sequence[Mapping[str, Any]]
+) -> None:
+    """Print a result in the form asked for: `records` as JSON under `name`, else `rows`, whose first cell is a row's name."""
     if session.json:
         emit_json({name: records})
     elif session.quiet:
-        write_lines([record[columns[0].key]] for record in records)
+        write_lines(row[:1] for row in rows)
     elif sys.stdout.isatty():
-        emit_table([column.key for column in columns], [[form(record[key]) for key, form in columns] for record in records])
+        emit_table(titles, rows)
     else:
-        write_lines([record[column.key] for column in columns] for record in records)
+        write_lines(rows)
 
 
 def emit_json(content: Mapping[str, Any]) -> None:
@@ -88,7 +105,7 @@ def write_lines(rows: Iterable[Sequence[object]]) -> None:
         print("\t".join(" ".join(clean(as_text(cell)).splitlines()).replace("\t", " ") for cell in row))
 
 
-def emit_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def emit_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table on the terminal."""
     from rich.table import Table
     from rich.text import Text
@@ -97,7 +114,7 @@ def emit_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for title in titles:
         table.add_column(title, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(clean(cell)) for cell in row))
+        table.add_row(*(Text(clean(as_text(cell))) for cell in row))
     console().print(table)
 
 

@@ -13,6 +13,7 @@ import click
 from bestiary.errors import BestiaryError
 
 if TYPE_CHECKING:
+    from bestiary.hub.progress import Progress
     from bestiary.hub.registry import Registry
     from bestiary.hub.settings import Settings
     from bestiary.hub.store import Store
@@ -34,12 +35,7 @@ class Session:
     def settings(self) -> Settings:
         from bestiary.hub.settings import Settings
 
-        given: dict[str, Any] = {}
-        if self.offline:
-            given["offline"] = True
-        if self.home is not None:
-            given["home"] = self.home
-        return Settings.read(**given)
+        return Settings.read(home=self.home, offline=self.offline or None)
 
     @cached_property
     def registry(self) -> Registry:
@@ -52,6 +48,13 @@ class Session:
         from bestiary.hub.store import Store
 
         return Store(self.settings.home)
+
+    @property
+    def progress(self) -> Progress:
+        """A bar on a terminal's stderr, unless quiet was asked for."""
+        from bestiary.hub.progress import Silent, standard_progress
+
+        return Silent() if self.quiet else standard_progress()
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
