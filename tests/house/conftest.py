@@ -52,7 +52,7 @@ def card_names() -> list[str]:
 def new_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Environment]:
     """Makes environments that borrow the dependencies.
 
-    The line in the `.pth` file adds the folder to the path, but `.pth` files inside that folder are not read: an editable
+    A line of a `.pth` file adds a folder to the path, but `.pth` files inside that folder are not read: an editable
     installation of this checkout stays invisible.
     """
 
@@ -60,7 +60,8 @@ def new_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], En
         folder = tmp_path_factory.mktemp("environment")
         venv.create(folder, symlinks=sys.platform != "win32")
         packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
-        (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+        borrowed = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
+        (packages / "borrowed.pth").write_text("\n".join(borrowed), encoding="utf-8")
         return Environment(folder)
 
     return create
