@@ -7,6 +7,7 @@ can be as untrusted as a stranger's USB stick.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -55,6 +56,9 @@ class Source(ABC):
             SourceError: it can, but does not yield the file.
             IntegrityError: what it offers is known to be wrong before its digest is.
         """
+
+    def watch(self, report: Callable[[int], None]) -> None:  # noqa: B027 - most sources hand over what they get at once
+        """Have `report` told how many bytes came, while a source fetches a whole of which the file is a part: a wheel."""
 
     def close(self) -> None:  # noqa: B027 - most sources hold nothing that needs closing
         """Give back connections and temporary files; a path that `obtain` returned stays."""
