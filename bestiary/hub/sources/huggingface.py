@@ -1,0 +1,85 @@
+"""`hf:` sources: a file of a repository on the Hugging Face Hub, fetched by its own library and used in that library's cache."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from httpx import HTTPError  # what huggingface_hub lets through when a connection breaks
+from huggingface_hub import errors as hub
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+from bestiary.errors import BestiaryError, DiskFullError, OfflineError, SourceError
+from bestiary.hub.card import Card, File, SourceSpec
+from bestiary.hub.sources import Sink, Source
+from bestiary.hub.verify import hash_stream
+
+
+class HuggingFaceSource(Source):
+    """Tokens, endpoint and cache are as huggingface_hub is set up; it shows its own progress."""
+
+    remote = True
+
+    def __init__(self, spec: SourceSpec, card: Card) -> None:
+        self.label = f"Hugging Face repository {spec.address}"
+        self._spec = spec
+
+    def obtain(self, file: File, sink: Sink) -> Path:
+        name = self._spec.names.get(file.name, file.name)
+        repository, revision = self._spec.address, self._spec.revision
+        cached = try_to_load_from_cache(repository, name, revision=revision)
+        # The library believes what its cache holds and would give the same rotten file for ever.
+        rotten = isinstance(cached, str) and not _holds(Path(cached), file)
+        try:
+            return Path(hf_hub_download(repository, name, revision=revision, force_download=rotten))
+        except Exception as error:  # its own, and whatever its HTTP client, its transfer library and the disk raise
+            raise self._translated(error, name) from error
+
+    def _translated(self, error: Exception, name: str) -> BestiaryError:
+        # What it could not look up comes as the cause of an error that advises on its parameters.
+        reason = error.__cause__ if isinstance(error, hub.LocalEntryNotFoundError | ValueError) and error.__cause__ else error
+        match reason:
+            case hub.GatedRepoError():
+                return SourceError(
+                    f"{self.label} asks to accept its terms.\nAccept them on its page, then run `hf auth login` or set HF_TOKEN."
+                )
+            case hub.RepositoryNotFoundError():
+                return SourceError(
+                    f"{self.label} does not exist, or is private.\nCheck its name; if it is private, run `hf auth login`."
+                )
+            case hub.RevisionNotFoundError():
+                return SourceError(f"{self.label} has no revision {self._spec.revision}.\nCheck the revision in the card.")
+            case hub.LocalEntryNotFoundError() | hub.OfflineModeIsEnabled():
+                return OfflineError(
+                    f"{self.label} cannot be reached, and its cache does not hold {name}.\n"
+                    "Check the network, HF_HUB_OFFLINE and HF_ENDPOINT."
+                )
+            case hub.EntryNotFoundError():
+                return SourceError(f"{self.label} has no file {name} in revision {self._spec.revision}.\nCheck the card.")
+            case hub.HfHubHTTPError():
+                return SourceError(f"{self.label} answers {reason.response.status_code} when asked for {name}.\nTry again later.")
+            case HTTPError() | ConnectionError():
+                return OfflineError(f"{self.label} cannot be reached: {_line(reason)}.\nCheck the network and HF_ENDPOINT.")
+            case OSError(errno=errno.ENOSPC):
+                return DiskFullError(
+                    f"{self.label}: its cache has no room for {name}.\nFree some space, or point HF_HOME at another disk."
+                )
+            case _:
+                return SourceError(f"{self.label} did not yield {name}: {_line(reason)}.\nTry again, or another source.")
+
+
+def _holds(path: Path, file: File) -> bool:
+    """Whether a cached file is the card's; one that the card does not pin is taken as it is."""
+    if file.sha256 is None:
+        return True
+    try:
+        with path.open("rb", buffering=0) as content:
+            return path.stat().st_size == file.size and hash_stream(content) == file.sha256
+    except OSError:
+        return False
+
+
+def _line(error: BaseException) -> str:
+    """The first line of someone else's message, fit for a terminal."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return "".join(filter(str.isprintable, lines[0]))[:200].rstrip(".")
