@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,  # the exact one, by the error function
+    "relu6": nn.ReLU6,
+    "silu": nn.SiLU,
 }
 
 

@@ -1,0 +1,174 @@
+"""What convolutional nets are made of: convolution with norm and activation, SAME padding, squeeze-and-excite, drop path."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from bestiary.core.keymap import Rule, norm, same
+from bestiary.core.runtime import for_inference
+
+
+class SameConvolution(nn.Conv2d):
+    """A convolution with the SAME padding of TensorFlow: a side of size s gives ceil(s / stride), whatever the kernel.
+
+    The zeros that this takes depend on the size. Where their number is odd, one more stands behind (right, below) than before.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        above, below = self.margins(x.shape[-2], 0)
+        left, right = self.margins(x.shape[-1], 1)
+        return super().forward(F.pad(x, (left, right, above, below)))
+
+    def for_inference(self) -> nn.Module:
+        return ShiftedConvolution(self)
+
+    def margins(self, size: int, side: int) -> tuple[int, int]:
+        """Zeros before and behind a side (0: height, 1: width) of that size."""
+        stride, reach = self.stride[side], self.dilation[side] * (self.kernel_size[side] - 1) + 1
+        zeros = max((-(-size // stride) - 1) * stride + reach - size, 0)
+        return zeros // 2, zeros - zeros // 2
+
+
+class ShiftedConvolution(nn.Module):
+    """What a SameConvolution computes, without the padded copy of its input, which costs as much as the convolution.
+
+    Odd padding is not for a kernel to do. So both ends get what the front needs and a stride more: then the first output is
+    one that nobody asked for, and all behind it stand where they should.
+    """
+
+    def __init__(self, convolution: SameConvolution):
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, x: Tensor) -> Tensor:
+        same = self.convolution
+        sides = [same.margins(size, side) for side, size in enumerate(x.shape[-2:])]
+        if all(before == behind for before, behind in sides):
+            padding = [before for before, _ in sides]
+            return F.conv2d(x, same.weight, same.bias, same.stride, padding, same.dilation, same.groups)
+        padding = [before + stride for (before, _), stride in zip(sides, same.stride, strict=True)]
+        shifted = F.conv2d(x, same.weight, same.bias, same.stride, padding, same.dilation, same.groups)
+        rows, columns = (-(-size // stride) for size, stride in zip(x.shape[-2:], same.stride, strict=True))
+        return shifted[..., 1 : rows + 1, 1 : columns + 1]
+
+
+def symmetric(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A convolution without bias whose odd kernel sees as many zeros before as behind: PyTorch's habit."""
+    return nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
+
+
+def same_as_tensorflow(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A convolution without bias, of odd kernel, with SAME padding; at stride 1 that is the symmetric one."""
+    if stride == 1:
+        return symmetric(inputs, outputs, kernel, stride, groups)
+    return SameConvolution(inputs, outputs, kernel, stride, groups=groups, bias=False)
+
+
+CONVOLUTIONS: dict[str, Callable[..., nn.Conv2d]] = {"symmetric": symmetric, "same": same_as_tensorflow}
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch norm (Ioffe & Szegedy 2015, arXiv:1502.03167), activation: (n, inputs, h, w) → (n, outputs, h', w').
+
+    At inference the norm is part of the convolution, the weights lie channels-last and the activation works in place.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, activation: nn.Module, *, eps: float):
+        super().__init__()
+        self.convolution = convolution
+        self.norm = nn.BatchNorm2d(convolution.out_channels, eps)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.norm(self.convolution(x)))
+
+    def for_inference(self) -> nn.Module:
+        convolution = copy.copy(self.convolution)
+        convolution._parameters = dict(zip(("weight", "bias"), self._folded(), strict=True))
+        return nn.Sequential(for_inference(convolution), _in_place(self.activation))
+
+    def _folded(self) -> tuple[nn.Parameter, nn.Parameter]:
+        weight, norm = self.convolution.weight, self.norm
+        assert norm.running_mean is not None and norm.running_var is not None
+        values = (weight, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        kernel, mean, variance, scale, shift = (value.detach().float() for value in values)
+        folded = fuse_conv_bn_weights(kernel, None, mean, variance, norm.eps, scale, shift)
+        kernel, bias = (value.detach().to(weight.dtype) for value in folded)
+        kernel = kernel.contiguous(memory_format=torch.channels_last)
+        return nn.Parameter(kernel, requires_grad=False), nn.Parameter(bias, requires_grad=False)
+
+
+class SqueezeExcite(nn.Module):
+    """Each channel scaled by what the mean over the image says (Hu et al. 2017, arXiv:1709.01507): (n, channels, h, w)."""
+
+    def __init__(self, channels: int, squeezed: int, activation: nn.Module):
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.activation = activation
+        self.expand = nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean((2, 3), keepdim=True)  # (n, channels, 1, 1)
+        return x * self.expand(self.activation(self.reduce(mean))).sigmoid()
+
+
+class DropPath(nn.Module):
+    """While training, a branch is dropped for a random share `rate` of the batch (Huang et al. 2016, arXiv:1603.09382).
+
+    What remains is scaled up, so that the mean stays. `rate` lies in [0, 1).
+    """
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        kept = x.new_empty(x.shape[0], *[1] * (x.dim() - 1)).bernoulli_(1 - self.rate)
+        return x * kept / (1 - self.rate)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:g}"
+
+
+class Residual(nn.Module):
+    """Joins a branch with the input it started from, and drops it now and then while training."""
+
+    def __init__(self, drop_path: float):
+        super().__init__()
+        self.drop = DropPath(drop_path)
+
+    def forward(self, branch: Tensor, x: Tensor) -> Tensor:
+        return x + self.drop(branch)
+
+
+class NoResidual(nn.Module):
+    """The branch alone, where its shape is not that of the input."""
+
+    def forward(self, branch: Tensor, x: Tensor) -> Tensor:
+        return branch
+
+
+def conv_norm(their_convolution: str, their_norm: str, ours: str) -> tuple[Rule, ...]:
+    """The key map of a ConvNorm."""
+    return (
+        same(f"{their_convolution}.weight", f"{ours}.convolution.weight"),
+        *norm(their_norm, f"{ours}.norm"),
+        *(same(f"{their_norm}.{name}", f"{ours}.norm.{name}") for name in ("running_mean", "running_var", "num_batches_tracked")),
+    )
+
+
+def _in_place(activation: nn.Module) -> nn.Module:
+    """The activation writing over its input, where PyTorch has it in that form."""
+    twin: Any = copy.copy(activation)
+    if hasattr(twin, "inplace"):
+        twin.inplace = True
+    return twin

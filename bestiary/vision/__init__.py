@@ -1,0 +1,1 @@
+"""Images: architectures, preprocessing, tasks."""
