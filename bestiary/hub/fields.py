@@ -1,14 +1,13 @@
 """A value of a card that knows where it stands, so that whoever finds it wrong can say so in one line."""
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bestiary.errors import CardError
 from bestiary.hub.frontmatter import Plain
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One value at a dotted `key` of the file `origin`.
 
     Every method gives the value in one form, or raises CardError that names file, key and the form that is expected:
@@ -35,10 +34,10 @@ class Field:
             return self.value
         raise self.wrong(expected)
 
-    def whole(self) -> int:
-        if isinstance(self.value, int) and not isinstance(self.value, bool) and self.value >= 1:
+    def whole(self, least: int = 1) -> int:
+        if isinstance(self.value, int) and not isinstance(self.value, bool) and self.value >= least:
             return self.value
-        raise self.wrong("a whole number, 1 or more")
+        raise self.wrong(f"a whole number, {least} or more")
 
     def number(self) -> float:
         if isinstance(self.value, int | float) and not isinstance(self.value, bool):

@@ -98,7 +98,7 @@ class _Reading:
         return value
 
     def value(self, event: Any) -> Plain:
-        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+        if event.anchor is not None:                        # of an alias, too
             raise self.error(event, "an anchor or an alias", "the value written out in full")
         if event.tag is not None:
             raise self.error(event, "a tag", "plain values; their type follows from how they are written")
@@ -129,7 +129,7 @@ class _Reading:
 
     def scalar(self, event: Any) -> Plain:
         text: str = event.value
-        if _CONTROL.search(text):
+        if not text.isprintable() and _CONTROL.search(text):
             raise self.error(event, "a control character", "plain text")
         quoted = not event.implicit[0]
         try:

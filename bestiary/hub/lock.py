@@ -142,7 +142,7 @@ def _model(entry: Field) -> tuple[tuple[str, str], dict[str, Pin]]:
 
 def _pin(file: Field) -> Pin:
     digest = file.need("sha256", "64 hexadecimal digits").text("64 hexadecimal digits in small letters", names.is_sha256)
-    return Pin(file.need("size", "bytes").whole(), digest)
+    return Pin(file.need("size", "bytes").whole(least=0), digest)
 
 
 def _written(everything: Pins) -> str:

@@ -86,8 +86,8 @@ class Registry:
             raise CardError(f"{path}: bestiary.name: {card.name!r} is not the name of the file\nexpected: {stem}")
         if older and card.version != int(older):
             raise CardError(f"{path}: bestiary.version: {card.version} is not the version of the file\nexpected: {int(older)}")
-        _, _, asked = name.partition("@")
-        if asked and not older and asked != str(card.version):
+        _, at, asked = name.partition("@")
+        if at and not older and asked != str(card.version):
             raise UnknownModel(f"{stem} has no version {asked[:80]!r}\n`bestiary show {stem}` shows version {card.version}")
         return card
 
