@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -17,11 +18,34 @@ NATIVE = "native"  # the layout of what `.save` writes: our own names
 
 
 @dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a folder in a published layout says of a model beyond its config: the rest of a card."""
+
+    task: str
+    preprocess: Mapping[str, Any]
+    labels: str | tuple[str, ...] | None = None
+    files: Mapping[str, str]  # name of a file in the folder → its role
+
+
+class PublishedFolder(Protocol):
+    """What stands in a folder of a published layout beside the weights, read and written."""
+
+    def read(self, folder: Path, config: Mapping[str, Any]) -> Description:
+        """The description of a model from its folder and its config.json. Raises LayoutError for what is not in the zoo."""
+        ...
+
+    def write(self, card: Any, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The JSON files to write for a card, by name; `config` is what the config map makes of the net's config."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
 class Architecture:
     """An entry of the table of architectures.
 
     `net` builds the module from a `config`. `layouts` gives for each published layout the key map that a config expands to;
-    `configs`, where such a layout has a config.json, how to read and write it. `resized_by` names for a field of the config
+    `configs`, where such a layout has a config.json, how to read and write it, and `folders` the same for the files beside
+    it. `resized_by` names for a field of the config
     the modules whose shape hangs on it: after `build(name, pretrained=True, num_classes=10)` those alone are random.
     """
 
@@ -30,6 +54,7 @@ class Architecture:
     net: Callable[[Any], nn.Module]
     layouts: Mapping[str, Callable[[Any], Sequence[Rule]]]
     configs: Mapping[str, ConfigMap] = field(default_factory=dict)
+    folders: Mapping[str, PublishedFolder] = field(default_factory=dict)
     resized_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def configure(self, values: Mapping[str, Any]) -> Any:

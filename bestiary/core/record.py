@@ -6,6 +6,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from inspect import formatannotation
 from typing import Any, TypeVar
 
 from bestiary.errors import LayoutError
@@ -35,7 +36,7 @@ def record(kind: type[Kind], values: Mapping[str, Any], whose: str) -> Kind:
     kinds = typing.get_type_hints(kind)
     for name, value in values.items():
         if not _fits(value, kinds[name]):
-            raise LayoutError(f"{whose} has {name}: {value!r}, which should be {known[name].type}")
+            raise LayoutError(f"{whose} has {name}: {value!r}, which should be {formatannotation(kinds[name])}")
     return kind(**{name: _frozen(value) for name, value in values.items()})
 
 

@@ -35,9 +35,11 @@ class Provenance(Protocol):
 
 
 class Saver(Protocol):
-    """How a task writes itself to a folder; `bestiary.loading` provides it."""
+    """Writes tasks to folders; `bestiary.saving` is it."""
 
-    def __call__(self, task: Task, folder: Path, layout: str) -> None: ...
+    def save(self, task: Task, folder: Path) -> None: ...
+
+    def export(self, task: Task, folder: Path, layout: str) -> None: ...
 
 
 class Task:
@@ -65,11 +67,11 @@ class Task:
 
     def save(self, folder: str | Path) -> None:
         """Write weights, card and everything else that `bestiary.load(folder)` needs. Raises InputError, DiskFullError."""
-        self._saver(self, Path(folder), "native")
+        self._saver.save(self, Path(folder))
 
     def export(self, folder: str | Path, layout: str) -> None:
         """Write the folder that the upstream library of that layout loads. Raises LayoutError, InputError, DiskFullError."""
-        self._saver(self, Path(folder), layout)
+        self._saver.export(self, Path(folder), layout)
 
     def file(self, role: str) -> Path:
         """The verified file of the card that has this role."""

@@ -13,6 +13,7 @@ from bestiary.core.block import BlockSpec
 from bestiary.core.configmap import TransformersConfig
 from bestiary.core.keymap import Rule, each, ignored, linear, norm, prefixed, same
 from bestiary.core.layers import MlpSpec, NormSpec
+from bestiary.text.published import TransformersEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,4 +142,5 @@ ARCHITECTURE = Architecture(
     net=Bert,
     layouts={"transformers": transformers_layout},
     configs={"transformers": TRANSFORMERS_CONFIG},
+    folders={"transformers": TransformersEncoder()},
 )

@@ -1,0 +1,92 @@
+"""Writing a task to a folder: for `bestiary.load`, or for the library that a layout comes from."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import mkdtemp
+
+from bestiary.core import weights
+from bestiary.core.architecture import NATIVE
+from bestiary.core.task import Task
+from bestiary.errors import DiskFullError, InputError, LayoutError
+from bestiary.hub.card import File, SourceSpec
+from bestiary.hub.verify import hash_stream
+from bestiary.published import CARD, WEIGHTS
+from bestiary.table import find_architecture
+
+
+def save(task: Task, folder: Path) -> None:
+    """Write weights, card and whatever else `bestiary.load(folder)` needs.
+
+    Metrics and measured precisions are those of the weights that were loaded, so the new card claims none.
+    """
+    with _new_folder(folder) as stage:
+        _write_weights(task, NATIVE, stage)
+        files = [File(name=WEIGHTS, role="weights"), *(file for file in task.card.files if file.role != "weights")]
+        card = replace(
+            task.card,
+            config=vars(task.net.config),
+            layout=NATIVE,
+            files=tuple(_pinned(file, stage) for file in files),
+            sources=(SourceSpec(kind="path", address="."),),
+            precision={},
+            metrics=(),
+            pinned=True,
+        )
+        (stage / CARD).write_text(card.to_markdown(), encoding="utf-8")
+
+
+def export(task: Task, folder: Path, layout: str) -> None:
+    """Write the folder that the upstream library of the layout loads."""
+    architecture = find_architecture(task.card.architecture)
+    if layout not in architecture.configs:
+        raise LayoutError(f"{architecture.name} cannot be exported to {layout!r}\nit can to: {', '.join(architecture.configs)}")
+    config = architecture.configs[layout].write(task.net.config)
+    with _new_folder(folder) as stage:
+        _write_weights(task, layout, stage)
+        for name, content in architecture.folders[layout].write(task.card, config).items():
+            (stage / name).parent.mkdir(exist_ok=True)
+            (stage / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_weights(task: Task, layout: str, stage: Path) -> None:
+    """The weights in a layout, and the other files of the card as they are."""
+    architecture = find_architecture(task.card.architecture)
+    rules = architecture.rules(layout, task.net.config, list(task.net.state_dict()))
+    weights.save(task.net, stage / WEIGHTS, rules)
+    for file in task.card.files:
+        if file.role != "weights":
+            (stage / file.name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(task.provenance[file.name].path, stage / file.name)
+
+
+def _pinned(file: File, folder: Path) -> File:
+    with (folder / file.name).open("rb") as content:
+        return replace(file, size=os.fstat(content.fileno()).st_size, sha256=hash_stream(content))
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A folder that appears under its name once it is whole. Raises InputError where there is something already."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{folder} is there already\ngive the name of a new folder, or remove it first")
+    stage = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        stage = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        yield stage
+        stage.chmod(0o755)
+        stage.rename(folder)
+    except OSError as error:
+        kind = DiskFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else InputError
+        raise kind(f"{folder} cannot be written: {error.strerror}\ngive another folder") from error
+    finally:
+        if stage is not None:
+            shutil.rmtree(stage, ignore_errors=True)

@@ -1,0 +1,55 @@
+"""The fixed tables of architectures and tasks.
+
+A card names an entry, never an import path. An installed package adds architectures of its own by the entry point group
+`bestiary.architectures`, whose values look like those of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from bestiary.core.architecture import Architecture
+from bestiary.core.task import Task
+from bestiary.errors import CardError
+
+ARCHITECTURES = {
+    "bert": "bestiary.text.bert:ARCHITECTURE",
+    "efficientnet": "bestiary.vision.efficientnet:ARCHITECTURE",
+}
+TASKS = {
+    "image-classification": "bestiary.vision.tasks:ImageClassifier",
+    "text-embedding": "bestiary.text.tasks:Embedder",
+}
+
+
+def find_architecture(name: str) -> Architecture:
+    """The architecture of that name. Raises CardError where there is none."""
+    # Looking through all that is installed takes longer than a warm load, so it is done for unknown names only.
+    table = ARCHITECTURES if name in ARCHITECTURES else {**_added(), **ARCHITECTURES}
+    architecture: Architecture = _entry(table, name, "architecture")
+    return architecture
+
+
+def architectures() -> Iterator[Architecture]:
+    """All of them."""
+    return map(find_architecture, [*ARCHITECTURES, *_added()])
+
+
+def find_task(name: str) -> type[Task]:
+    """The class of task objects of that name. Raises CardError where there is none."""
+    task: type[Task] = _entry(TASKS, name, "task")
+    return task
+
+
+def _added() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group="bestiary.architectures")}
+
+
+def _entry(table: Mapping[str, str], name: str, what: str) -> Any:
+    if name not in table:
+        raise CardError(f"there is no {what} {name!r} in the zoo\nexpected one of: {', '.join(sorted(table))}")
+    module, _, attribute = table[name].partition(":")
+    return getattr(import_module(module), attribute)
