@@ -170,9 +170,11 @@ def test_a_base_may_lie_in_another_folder_and_be_an_older_version(tmp_path: Path
     assert Registry([tmp_path / "shipped", tmp_path / "own"]).card("small").config == {"layers": 6}
 
 
-def test_a_base_that_is_not_there(tmp_path: Path) -> None:
-    write(tmp_path, "small", "base: gone")
-    with pytest.raises(CardError, match=r"small\.md: bestiary\.base: there is no card 'gone'"):
+@pytest.mark.parametrize("base", ["gone", "old@2"])
+def test_a_base_that_is_not_there(tmp_path: Path, base: str) -> None:
+    write(tmp_path, "old")
+    write(tmp_path, "small", f"base: {base}")
+    with pytest.raises(CardError, match=rf"small\.md: bestiary\.base: there is no card '{base}'"):
         Registry([tmp_path]).card("small")
 
 
@@ -215,9 +217,9 @@ def test_an_installed_package_adds_its_cards_without_being_imported(tmp_path: Pa
     assert {"kiwi", "minilm-l6-v2"} <= set(listing.stdout.split())
 
 
-@pytest.mark.parametrize("declared", ["[bestiary.cards]\nzoo = nowhere.to.be.found\n", "[bestiary.cards]\nzoo\n"])
+@pytest.mark.parametrize("declared", ["zoo = nowhere.to.be.found", "zoo = stranger.nothing", "zoo =", "zoo"])
 def test_an_installed_package_that_announces_what_it_has_not(tmp_path: Path, declared: str) -> None:
-    installed(tmp_path, "stranger", declared)
+    installed(tmp_path, "stranger", f"[bestiary.cards]\n{declared}\n")
     listing = names_with(tmp_path)
     assert listing.returncode == 1
     assert "bestiary.errors.InputError" in listing.stderr and "reinstall" in listing.stderr
