@@ -32,7 +32,7 @@ class MachineCaches(Source):
     def obtain(self, file: File, sink: Sink) -> Path:
         if file.sha256 is not None:
             for label, path in self._candidates(file, file.sha256):
-                if path.is_file() and path.stat().st_size == file.size:
+                if _is_file_of(path, file.size):
                     self.label = label
                     return path
         raise SourceError(f"{file.name} lies in none of the caches of this machine.")
@@ -54,6 +54,13 @@ class MachineCaches(Source):
                     yield "cache of huggingface_hub", snapshot / name
         for name in sorted(checkpoints):
             yield "cache of torch.hub", torch_checkpoints() / Path(name).name
+
+
+def _is_file_of(path: Path, size: int | None) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size == size
+    except OSError:  # not ours to read, or gone again
+        return False
 
 
 def hub_cache() -> Path:

