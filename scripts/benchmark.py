@@ -11,23 +11,23 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from statistics import median
 from typing import Any
 
-CASES = {  # name: (module below cases, function)
-    "embed-fp32": ("embed", "embed_fp32"),
-    "embed-bf16": ("embed", "embed_bf16"),
-    "embed-fast": ("embed", "embed_fast"),
-    "classify-fp32": ("classify", "classify_fp32"),
-    "classify-fast": ("classify", "classify_fast"),
-    "start": ("start", "start"),
-    "cli-start": ("start", "cli_start"),
-    "download": ("download", "download"),
-    "memory": ("memory", "memory"),
+CASES = {
+    "embed-fp32": "bestiary.scripts.cases.embed:embed_fp32",
+    "embed-bf16": "bestiary.scripts.cases.embed:embed_bf16",
+    "embed-fast": "bestiary.scripts.cases.embed:embed_fast",
+    "classify-fp32": "bestiary.scripts.cases.classify:classify_fp32",
+    "classify-fast": "bestiary.scripts.cases.classify:classify_fast",
+    "start": "bestiary.scripts.cases.start:start",
+    "cli-start": "bestiary.scripts.cases.start:cli_start",
+    "download": "bestiary.scripts.cases.download:download",
+    "memory": "bestiary.scripts.cases.memory:memory",
 }
 PEERS = {  # module: distribution
     "sentence_transformers": "sentence-transformers",
@@ -114,17 +114,20 @@ class Bench:
     rounds: int = 5
     say: Callable[[str], None] = field(default=lambda text: None)
 
-    def alternate(self, ours: Callable[[], object], peer: Callable[[], object]) -> Times:
-        """Time both in turns after one untimed call of each, so that a busy machine slows both alike."""
-        self.say("warming up")
-        ours()
-        peer()
+    def alternate(
+        self, ours: Callable[[], object], peer: Callable[[], object], *, before: Callable[[], object] = lambda: None
+    ) -> Times:
+        """Time both in turns after one untimed call of each, so that a busy machine slows both alike.
+
+        `before` is called before each of them, untimed.
+        """
         seconds: tuple[list[float], list[float]] = ([], [])
-        for number in range(self.rounds):
-            self.say(f"round {number + 1} of {self.rounds}")
+        for number in range(self.rounds + 1):
+            self.say(f"round {number} of {self.rounds}" if number else "warming up")
             for call, times in zip((ours, peer), seconds, strict=True):
+                before()
                 times.append(elapsed(call))
-        return Times(*seconds)
+        return Times(seconds[0][1:], seconds[1][1:])
 
     def repeat(self, call: Callable[[], object]) -> float:
         """Median seconds of a call, after one untimed."""
@@ -171,10 +174,10 @@ def _say_of(name: str, say: Callable[[str], None], text: str) -> None:
     say(f"{name}: {text}")
 
 
-def _case(name: str) -> Callable[[Bench], Iterator[Row]]:
-    module, function = CASES[name]
-    found: Callable[[Bench], Iterator[Row]] = getattr(import_module(f"bestiary.scripts.cases.{module}"), function)
-    return found
+def _case(name: str) -> Callable[[Bench], Iterable[Row]]:
+    module, _, function = CASES[name].partition(":")
+    case: Callable[[Bench], Iterable[Row]] = getattr(import_module(module), function)
+    return case
 
 
 if __name__ == "__main__":

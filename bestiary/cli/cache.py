@@ -72,16 +72,17 @@ def df(session: Session) -> None:
 def rm(session: Session, names: tuple[str, ...], dry_run: bool, yes: bool) -> None:
     """Delete the files of models, or single files.
 
-    A NAME is that of a model or the digest of a file, of which the first digits are enough. What was converted from a file goes with it;
-    what another model shares is downloaded again when that one is loaded.
+    A NAME is that of a model, or the digest of a file, of which the first eight digits are enough. What was converted from a
+    file goes with it; what another model shares is downloaded again when that one is loaded.
     """
+    _check_consent(dry_run, yes)
     stored = {entry.sha256: entry for entry in session.store.entries()}
     chosen = {digest: stored[digest] for name in names for digest in _digests(session, name, stored)}
     records = _entry_records(session, list(chosen.values()))
+    emit_records(session, "files", ENTRY_COLUMNS, records)
     if _agreed(records, dry_run, yes):
         for digest in chosen:
             session.store.remove(digest)
-    emit_records(session, "files", ENTRY_COLUMNS, records)
 
 
 @cache.command()
@@ -93,15 +94,16 @@ def prune(session: Session, dry_run: bool, yes: bool) -> None:
 
     With a cache limit set (BESTIARY_CACHE_LIMIT), also the files that were not used for longest, until the rest keeps it.
     """
+    _check_consent(dry_run, yes)
     garbage = session.store.garbage()
     surplus = _surplus(session.store.entries(), session.settings.cache_limit)
     records = [{"path": str(item.path), "size": item.size, "reason": item.reason} for item in garbage]
     records += [{"path": str(entry.path), "size": entry.size, "reason": "over the cache limit"} for entry in surplus]
+    emit_records(session, "files", (Column("path"), Column("size", as_size), Column("reason")), records)
     if _agreed(records, dry_run, yes):
         session.store.prune(garbage)
         for entry in surplus:
             session.store.remove(entry.sha256)
-    emit_records(session, "deleted", (Column("path"), Column("size", as_size), Column("reason")), records)
 
 
 @cache.command()
@@ -109,12 +111,10 @@ def prune(session: Session, dry_run: bool, yes: bool) -> None:
 @click.pass_obj
 def verify(session: Session) -> None:
     """Hash every file of the store again; one that rotted goes into quarantine."""
-    progress = session.progress
     records = []
     for entry in session.store.entries():
-        progress.begin(_short(entry.sha256), entry.size)
-        sound = session.store.find(entry.sha256, entry.size, verify="always") is not None
-        progress.end()
+        with session.hashing(_short(entry.sha256), entry.size):
+            sound = session.store.find(entry.sha256, entry.size, verify="always") is not None
         records.append({"sha256": entry.sha256, "size": entry.size, "state": "sound" if sound else "rotten"})
     emit_records(session, "files", (Column("sha256", _short), Column("size", as_size), Column("state")), records)
     if rotten := [record["sha256"] for record in records if record["state"] == "rotten"]:
@@ -150,7 +150,7 @@ def _digests(session: Session, name: str, stored: Mapping[str, Entry]) -> list[s
         if len(found) > 1:
             raise UnknownModel(f"{name} begins the digests of {len(found)} files\n`bestiary cache ls --json` prints them whole")
         return found
-    return [file.sha256 for file in session.registry.card(name).files if file.sha256 in stored]
+    return [file.sha256 for file in session.registry.card(name).files if file.sha256 and file.sha256 in stored]
 
 
 def _surplus(entries: Sequence[Entry], limit: int | None) -> list[Entry]:
@@ -166,14 +166,15 @@ def _surplus(entries: Sequence[Entry], limit: int | None) -> list[Entry]:
     return surplus
 
 
+def _check_consent(dry_run: bool, yes: bool) -> None:
+    """Refuse, before anything is printed, what could neither be asked nor was agreed to."""
+    if not (dry_run or yes or sys.stdin.isatty()):
+        raise click.UsageError("nobody can be asked here: add --yes to delete, or --dry-run to see what would be deleted")
+
+
 def _agreed(records: Sequence[Mapping[str, Any]], dry_run: bool, yes: bool) -> bool:
-    """Whether to delete: said so beforehand, or asked on the terminal."""
+    """Whether to delete what has just been listed: said so beforehand, or asked on the terminal."""
     if dry_run or not records:
         return False
-    if yes:
-        return True
-    what = f"{len(records)} file{'s' * (len(records) != 1)}, {as_size(sum(record['size'] for record in records))}"
-    if not sys.stdin.isatty():
-        raise click.UsageError(f"{what}: to delete them without a terminal, add --yes (or --dry-run to see them)")
-    click.confirm(f"Delete {what}?", abort=True, err=True)
-    return True
+    size = as_size(sum(record["size"] for record in records))
+    return yes or click.confirm(f"Delete these {len(records)}, {size}?", err=True)

@@ -83,11 +83,11 @@ def emit_records(session: Session, name: str, columns: Sequence[Column], records
 def emit(
     session: Session, name: str, titles: Sequence[str], rows: Iterable[Sequence[object]], records: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Print a result in the form asked for: `records` as JSON under `name`, else `rows`, whose first cell is a row's name."""
+    """Print a result in the form asked for: `records` as JSON under `name`, else `rows`, whose first cells are the names."""
     if session.json:
         emit_json({name: records})
     elif session.quiet:
-        write_lines(row[:1] for row in rows)
+        write_lines(dict.fromkeys((row[0],) for row in rows))
     elif sys.stdout.isatty():
         emit_table(titles, rows)
     else:

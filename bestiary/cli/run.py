@@ -23,10 +23,11 @@ from bestiary.cli.session import Session, complete_name, shared_options
 @click.pass_obj
 def run(session: Session, /, name: str, inputs: tuple[str, ...], **choices: Any) -> None:
     """Run the model NAME on INPUTS: texts or files, as its task asks; - reads them from stdin, one a line."""
+    items = list(_read(inputs))
     from bestiary.loading import load
 
     task = load(name, offline=session.offline or None, home=session.home, **choices)
-    report = task.report(list(_read(inputs)))
+    report = task.report(items)
     emit(session, "results", report.columns, report.rows, report.records)
 
 

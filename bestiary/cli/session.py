@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +56,16 @@ class Session:
         from bestiary.hub.progress import Silent, standard_progress
 
         return Silent() if self.quiet else standard_progress()
+
+    @contextmanager
+    def hashing(self, name: str, size: int | None) -> Iterator[None]:
+        """Show that a file is being read, which for a large one takes seconds."""
+        progress = self.progress
+        progress.begin(name, size)
+        try:
+            yield
+        finally:
+            progress.end()
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:

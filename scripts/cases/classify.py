@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 import bestiary
 from bestiary.scripts.benchmark import Bench, Row, limit
@@ -28,9 +28,9 @@ def classify_fp32(bench: Bench) -> Iterator[Row]:
         peer.load_state_dict(load_file(Path(folder) / "model.safetensors"), strict=True)
 
     images = sample_images()
-    times = bench.alternate(lambda: logits(classifier.net, images), lambda: logits(peer, images))
+    times = bench.alternate(lambda: logits(classifier.inference, images), lambda: logits(peer, images))
     yield times.share(f"{IMAGES}, fp32", "timm", at_most=0.6)
-    difference = (logits(classifier.net, images) - logits(peer, images)).abs().max()
+    difference = (logits(classifier.inference, images) - logits(peer, images)).abs().max()
     yield limit("largest difference of the logits", float(difference), unit="", at_most=1e-4)
 
 
@@ -39,7 +39,7 @@ def classify_fast(bench: Bench) -> Iterator[Row]:
     fast, default = bestiary.load(MODEL, device="cpu", precision="fast"), bestiary.load(MODEL, device="cpu")
     images = sample_images()
     low = images.to(next(fast.net.parameters()).dtype)
-    times = bench.alternate(lambda: logits(fast.net, low), lambda: logits(default.net, images))
+    times = bench.alternate(lambda: logits(fast.inference, low), lambda: logits(default.inference, images))
     yield times.speed(f"{IMAGES}, precision fast", "the default precision", at_least=3)
 
 
@@ -49,7 +49,6 @@ def sample_images() -> Tensor:
 
 
 @torch.inference_mode()
-def logits(net: nn.Module, images: Tensor) -> Tensor:
+def logits(net: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """(n, classes) of a batch of images."""
-    result: Tensor = net(images)
-    return result
+    return net(images)

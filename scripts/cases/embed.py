@@ -13,11 +13,10 @@ import torch
 
 import bestiary
 from bestiary.scripts.benchmark import Bench, Row, limit
+from bestiary.text.tasks import Embedder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-    from bestiary.text.tasks import Embedder
 
 MODEL = "minilm-l6-v2"
 PEER = "sentence-transformers"
@@ -48,8 +47,16 @@ def sample_texts(count: int = 400, seed: int = 0) -> list[str]:
     return [" ".join(draw.choices(words, k=draw.randint(3, 200))) for _ in range(count)]
 
 
-def write_for_peer(embedder: Embedder, folder: Path) -> None:
+def load(precision: str | None) -> Embedder:
+    """The model on the CPU."""
+    model = bestiary.load(MODEL, device="cpu", precision=precision)
+    assert isinstance(model, Embedder)
+    return model
+
+
+def write_for_peer(folder: Path) -> None:
     """Write the model as sentence-transformers publishes it: our export, and beside it the pooling that the card names."""
+    embedder = load("fp32")
     embedder.export(folder, layout="transformers")
     width, longest = embedder.card.config["width"], embedder.card.preprocess["max_length"]
     modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
@@ -93,7 +100,7 @@ def embed_bf16(bench: Bench) -> Iterator[Row]:
 def embed_fast(bench: Bench) -> Iterator[Row]:
     """Speed of precision="fast" over the default precision."""
     texts = sample_texts()
-    fast, default = bestiary.load(MODEL, device="cpu", precision="fast"), bestiary.load(MODEL, device="cpu")
+    fast, default = load("fast"), load(None)
     times = bench.alternate(lambda: fast(texts), lambda: default(texts))
     yield times.speed(f"{TEXTS}, precision fast", "the default precision", at_least=4)
 
@@ -101,11 +108,10 @@ def embed_fast(bench: Bench) -> Iterator[Row]:
 def _both(precision: str, dtype: torch.dtype) -> tuple[Embedder, SentenceTransformer]:
     from sentence_transformers import SentenceTransformer
 
-    ours = bestiary.load(MODEL, device="cpu", precision=precision)
     with tempfile.TemporaryDirectory() as folder:
-        write_for_peer(bestiary.load(MODEL, device="cpu", precision="fp32"), Path(folder))
+        write_for_peer(Path(folder))
         peer = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": dtype})
-    return ours, peer
+    return load(precision), peer
 
 
 def _difference(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -18,11 +18,10 @@ PEER = "import sys; from sentence_transformers import SentenceTransformer as S; 
 
 def start(bench: Bench) -> Iterator[Row]:
     """A new process to its first embedding, the files lying ready."""
-    import bestiary
     from bestiary.scripts.cases.embed import write_for_peer
 
     with tempfile.TemporaryDirectory() as folder:
-        write_for_peer(bestiary.load("minilm-l6-v2", device="cpu", precision="fp32"), Path(folder))
+        write_for_peer(Path(folder))
         times = bench.alternate(
             lambda: _process([sys.executable, "-c", OURS]),
             lambda: _process([sys.executable, "-c", PEER, folder]),
