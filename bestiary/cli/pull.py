@@ -23,7 +23,7 @@ def pull(session: Session, names: tuple[str, ...], accept_license: bool) -> None
     cards = [session.registry.card(name) for name in names]  # a misspelt name is an error before the first download
     for card in cards:
         if card.accept_license and not accept_license:
-            raise LicenseError(f"the licence of {card.name}, {card.license}, has to be accepted\nread it and add --accept-license")
+            raise LicenseError(f"the licence of {card.name}, {card.license}, has to be accepted\nread it, add --accept-license")
         if not card.pinned:
             raise InputError(f"nothing pins the files of {card.name} yet\n`bestiary run {card.name} … --trust first-use` does")
     records = [

@@ -43,12 +43,6 @@ def test_a_card_cannot_steer_the_terminal(zoo: Zoo) -> None:
     assert "A title" in shown
 
 
-def test_an_escape_in_the_front_matter_is_printed_without_its_control_characters(zoo: Zoo) -> None:
-    zoo.add("sphinx", {"sphinx.safetensors": b"riddle"}, license='"mit \\e[31mred\\tand\\nlines"')
-    ((_, _, _, license, *_),) = zoo.lines("ls", "sphinx")
-    assert license == "mit [31mred and lines"
-
-
 def test_markup_of_the_table_is_not_a_card_s_to_write(zoo: Zoo) -> None:
     zoo.add("sphinx", {"sphinx.safetensors": b"riddle"}, license='"[red]mit[/red]"')
     assert "[red]mit[/red]" in SEQUENCE.sub("", zoo.terminal("ls", "sphinx")[1])
