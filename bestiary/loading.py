@@ -1,39 +1,32 @@
-"""From a name to a task object: card → verified files → safetensors → key map → net → task.
-
-The two tables say which architectures and tasks there are. An installed package adds architectures of its own by the entry
-point group `bestiary.architectures`, whose values look like those of the table. A card can only name an entry, never a path.
-"""
+"""From a name to a task object: card → verified files → safetensors → key map → net → task."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import nn
 
-from bestiary import published, saving
+from bestiary import saving
 from bestiary.core import runtime, weights
-from bestiary.core.architecture import Architecture
 from bestiary.core.convert import convert_checkpoint
 from bestiary.core.task import Task
-from bestiary.errors import CardError, InputError, IntegrityError, LicenseError
-from bestiary.hub.card import Card, read_card
+from bestiary.errors import InputError, LicenseError
+from bestiary.hub.card import Card
 from bestiary.hub.fetch import Fetched, fetch
 from bestiary.hub.lock import Lock, Pin
+from bestiary.hub.progress import standard_progress
 from bestiary.hub.registry import Registry
 from bestiary.hub.settings import Settings
 from bestiary.hub.store import Store
+from bestiary.hub.trust import Trust
+from bestiary.published import folder_card, repository_card
+from bestiary.table import find_architecture, find_task
 
-ARCHITECTURES = {
-    "bert": "bestiary.text.bert:ARCHITECTURE",
-    "efficientnet": "bestiary.vision.efficientnet:ARCHITECTURE",
-}
-TASKS = {
-    "image-classification": "bestiary.vision.tasks:ImageClassifier",
-    "text-embedding": "bestiary.text.tasks:Embedder",
-}
+LOCK = "bestiary.lock"  # in the working folder
 CONVERTER = ("torch", 1)  # name and version of convert_checkpoint; a new version converts anew
 
 
@@ -44,7 +37,7 @@ def load(
     precision: str | None = None,
     trust: str | None = None,
     accept_license: bool = False,
-    lock: str | os.PathLike[str] | None = None,
+    lock: str | os.PathLike[str] = LOCK,
     offline: bool | None = None,
     home: str | os.PathLike[str] | None = None,
 ) -> Task:
@@ -72,20 +65,13 @@ def load(
     if trust not in (None, "first-use"):
         raise InputError(f'trust={trust!r} is not known\nit is None or "first-use"')
     settings = Settings.read(home=home, offline=offline)
-    pins = Lock(lock or "bestiary.lock")
-    chosen_device = runtime.pick_device(device)
-    card, files = _find(name, settings, pins, trust, accept_license)
-    dtype = runtime.pick_dtype(precision, card.precision, chosen_device)
-    architecture = find_architecture(card.architecture, card)
-    net = weights.load(
-        architecture,
-        architecture.configure(card.config),
-        _safetensors(card, files, settings),
-        card.layout,
-        dtype=dtype,
-        device=chosen_device,
-    )
-    return _task(card)(net, card, files, saving.saver(architecture))
+    target = runtime.pick_device(device)
+    found = _find(os.fspath(name), settings, Trust(Lock(lock), trust == "first-use"), accept_license)
+    card, dtype = found.card, runtime.pick_dtype(precision, found.card.precision, target)
+    architecture = find_architecture(card.architecture)
+    config = architecture.configure(card.config)
+    net = weights.load(architecture, config, found.safetensors(settings), card.layout, dtype=dtype, device=target)
+    return find_task(card.task)(net, card, found.files, saving)
 
 
 def build(name: str | os.PathLike[str], pretrained: bool = False, **changes: Any) -> nn.Module:
@@ -100,21 +86,16 @@ def build(name: str | os.PathLike[str], pretrained: bool = False, **changes: Any
     >>> bestiary.build("efficientnet-lite0", num_classes=10).head.out_features
     10
     """
-    settings = Settings.read()
-    card = _card(name, settings)
-    architecture = find_architecture(card.architecture, card)
+    settings, trust = Settings.read(), Trust(Lock(LOCK))
+    card = _card(os.fspath(name), settings, trust)
+    architecture = find_architecture(card.architecture)
     config = architecture.configure({**card.config, **changes})
     if not pretrained:
         return architecture.net(config)
-    card, files = _find(name, settings, Lock("bestiary.lock"), None, False)
-    before = architecture.configure(card.config)
-    fresh = [
-        part
-        for field, parts in architecture.resized_by.items()
-        if getattr(config, field) != getattr(before, field)
-        for part in parts
-    ]
-    path = _safetensors(card, files, settings)
+    published = architecture.configure(card.config)
+    resized = [field for field in architecture.resized_by if getattr(config, field) != getattr(published, field)]
+    fresh = [part for field in resized for part in architecture.resized_by[field]]
+    path = _fetch(card, settings, trust).safetensors(settings)
     return weights.load(architecture, config, path, card.layout, fresh=fresh).train()
 
 
@@ -124,25 +105,47 @@ class Found(NamedTuple):
     card: Card
     files: Mapping[str, Fetched]
 
+    def safetensors(self, settings: Settings) -> Path:
+        """The weights; what is in another format is converted once."""
+        weights_file = self.files[self.card.file("weights").name]
+        if weights_file.file.name.endswith(".safetensors"):
+            return weights_file.path
+        digest = weights_file.file.sha256
+        assert digest is not None  # fetched files have one
+        return Store(settings.home).converted(weights_file.path, digest, *CONVERTER, convert_checkpoint)
 
-def _find(name: str, settings: Settings, lock: Lock, trust: str | None, accept_license: bool) -> Found:
-    card = _card(name, settings)
+
+def _find(name: str, settings: Settings, trust: Trust, accept_license: bool) -> Found:
+    card = _card(name, settings, trust)
     if card.accept_license and not accept_license:
-        raise LicenseError(f"{card.name} asks for its licence, {card.license}, to be accepted\nread the card, then pass accept_license=True")
-    files = fetch(card, settings, progress=standard_progress())
-    return Found(card, files)
+        raise LicenseError(
+            f"{card.name} wants its licence, {card.license}, accepted first\nread its card, then pass accept_license=True"
+        )
+    return _fetch(card, settings, trust)
 
 
-def _card(name: str, settings: Settings) -> Card:
-    """The card of a name, or of a folder."""
-    if os.sep in name or "/" in name:
+def _card(name: str, settings: Settings, trust: Trust) -> Card:
+    """The card of a name, of a folder or of a repository."""
+    if name.startswith("hf:"):
+        return repository_card(name, settings, trust)
+    if "/" in name or os.sep in name:
         return folder_card(Path(name).expanduser(), Store(settings.home))
     return Registry.standard(settings).card(name)
 
 
-def _weights(found: Found, settings: Settings) -> Path:
-    """The weights as safetensors; another format is converted once."""
-    file = found.files[found.card.file("weights").name]
-    if file.path.suffix == ".safetensors":
-        return file.path
-    return Store(settings.home).converted(file.path, file.file.sha256, *CONVERTER, convert_checkpoint)
+def _fetch(card: Card, settings: Settings, trust: Trust) -> Found:
+    """The files of a card. Those that it does not pin have to be what the lock file says."""
+    if card.pinned:
+        return Found(card, fetch(card, settings, progress=standard_progress()))
+    revision = next(source.revision for source in card.sources if source.revision)
+    pins = trust.pins(card.name, revision)
+    card = replace(card, files=tuple(replace(file, **pins[file.name]._asdict()) if file.name in pins else file for file in card.files))
+    files = fetch(card, settings, progress=standard_progress())
+    trust.settle(card.name, revision, {name: _pin(fetched) for name, fetched in files.items()})
+    return Found(replace(card, files=tuple(fetched.file for fetched in files.values())), files)
+
+
+def _pin(fetched: Fetched) -> Pin:
+    size, sha256 = fetched.file.size, fetched.file.sha256
+    assert size is not None and sha256 is not None  # fetched files have both
+    return Pin(size, sha256)

@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bestiary.core.architecture import Architecture
-from bestiary.errors import InputError, LayoutError
+from bestiary.errors import InputError, LayoutError, SourceError
 from bestiary.hub import frontmatter
 from bestiary.hub.card import Card, File, SourceSpec, read_card
+from bestiary.hub.lock import Pin
+from bestiary.hub.names import is_repository, is_revision
+from bestiary.hub.settings import Settings
 from bestiary.hub.store import Store
+from bestiary.hub.trust import Trust
 from bestiary.table import architectures
 
+CONFIG = "config.json"
 CARD = "README.md"  # where `.save` puts the card: hubs show this file
 WEIGHTS = "model.safetensors"
 
@@ -33,6 +40,32 @@ def folder_card(folder: Path, store: Store) -> Card:
     return read_card(path) if _is_saved(path) else _made_card(folder, store)
 
 
+def repository_card(name: str, settings: Settings, trust: Trust) -> Card:
+    """The card of `hf:owner/repo[@revision]`, whose files are fetched into huggingface_hub's cache.
+
+    Nobody has vouched for the bytes, so the lock file has to know them, or `trust` to allow taking them as they come.
+    Raises what `folder_card` does, and OfflineError, SourceError, IntegrityError.
+    """
+    from bestiary.hub.sources.huggingface import HuggingFaceSource  # its library takes long to import
+
+    address, _, revision = name.removeprefix("hf:").partition("@")
+    revision = revision or "main"
+    if not is_repository(address) or not is_revision(revision):
+        raise InputError(f"{name[:80]!r} does not name a repository\nwrite hf:owner/repo, or hf:owner/repo@revision")
+    trust.pins(name, revision)
+    source = HuggingFaceSource(SourceSpec(kind="hf", address=address, revision=revision))
+    folder = source.download(CONFIG, local_files_only=settings.offline).parent
+    architecture, layout = _recognised(folder, read_json(folder / CONFIG))
+    for file in (*architecture.folders[layout].companions, WEIGHTS):
+        with suppress(SourceError):  # some companions are optional; one that is not will be missed by name
+            source.download(file, local_files_only=settings.offline)
+    store = Store(settings.home)
+    card = folder_card(folder, store)
+    used = [path for path in (CONFIG, *architecture.folders[layout].companions, WEIGHTS) if (folder / path).is_file()]
+    trust.settle(name, revision, {path: Pin(*store.digest(folder / path)) for path in used})
+    return replace(card, name=_card_name(address))
+
+
 def _is_saved(path: Path) -> bool:
     """Whether this is a card of ours; a README.md that some other hub wrote is not."""
     try:
@@ -42,12 +75,12 @@ def _is_saved(path: Path) -> bool:
 
 
 def _made_card(folder: Path, store: Store) -> Card:
-    config = read_json(folder / "config.json")
+    config = read_json(folder / CONFIG)
     architecture, layout = _recognised(folder, config)
     description = architecture.folders[layout].read(folder, config)
     files = {WEIGHTS: "weights", **description.files}
     return Card(
-        name=_card_name(folder),
+        name=_card_name(str(folder.resolve())),
         task=description.task,
         license="unknown",
         architecture=architecture.name,
@@ -93,7 +126,7 @@ def _file(path: Path, name: str, role: str, store: Store) -> File:
     return File(name=name, size=size, sha256=sha256, role=role)
 
 
-def _card_name(folder: Path) -> str:
-    """The folder's name, as cards are named."""
-    name = "".join(character if character.isascii() and character.isalnum() else "-" for character in folder.resolve().name)
-    return name.lower().strip("-") or "model"
+def _card_name(address: str) -> str:
+    """The last part of a path, as cards are named."""
+    name = Path(address).name.lower()
+    return "".join(character if character.isascii() and character.isalnum() else "-" for character in name).strip("-") or "model"

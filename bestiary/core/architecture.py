@@ -28,7 +28,9 @@ class Description:
 
 
 class PublishedFolder(Protocol):
-    """What stands in a folder of a published layout beside the weights, read and written."""
+    """What stands in a folder of a published layout beside config.json and the weights, read and written."""
+
+    companions: tuple[str, ...]  # names of the files that `read` looks at or describes
 
     def read(self, folder: Path, config: Mapping[str, Any]) -> Description:
         """The description of a model from its folder and its config.json. Raises LayoutError for what is not in the zoo."""

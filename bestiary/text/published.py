@@ -21,6 +21,8 @@ class TransformersEncoder:
     Without a modules.json nothing says how to pool: the mean is taken, scaled to length 1.
     """
 
+    companions = ("modules.json", "1_Pooling/config.json", "sentence_bert_config.json", "tokenizer.json")
+
     def read(self, folder: Path, config: Mapping[str, Any]) -> Description:
         steps = [step["type"].rpartition(".")[2] for step in _json(folder / "modules.json", [{"type": "Transformer"}])]
         if unknown := [step for step in steps if step not in STEPS]:

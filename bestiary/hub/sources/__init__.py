@@ -75,7 +75,7 @@ def open_source(spec: SourceSpec, card: Card) -> Source:
         case "hf":
             from bestiary.hub.sources.huggingface import HuggingFaceSource
 
-            return HuggingFaceSource(spec, card)
+            return HuggingFaceSource(spec)
         case "url":
             from bestiary.hub.sources.web import WebSource
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from httpx import HTTPError  # what huggingface_hub lets through when a connection breaks
 from huggingface_hub import errors as hub
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
+# What it lets through when a connection breaks; which HTTP library that comes from has changed and may change again.
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
 from bestiary.errors import BestiaryError, DiskFullError, OfflineError, SourceError
-from bestiary.hub.card import Card, File, SourceSpec
+from bestiary.hub.card import File, SourceSpec
 from bestiary.hub.sources import Sink, Source
 from bestiary.hub.verify import hash_stream
 
@@ -20,18 +22,24 @@ class HuggingFaceSource(Source):
 
     remote = True
 
-    def __init__(self, spec: SourceSpec, card: Card) -> None:
+    def __init__(self, spec: SourceSpec) -> None:
         self.label = f"Hugging Face repository {spec.address}"
         self._spec = spec
 
     def obtain(self, file: File, sink: Sink) -> Path:
         name = self._spec.names.get(file.name, file.name)
-        repository, revision = self._spec.address, self._spec.revision
-        cached = try_to_load_from_cache(repository, name, revision=revision)
+        cached = try_to_load_from_cache(self._spec.address, name, revision=self._spec.revision)
         # The library believes what its cache holds and would give the same rotten file for ever.
         rotten = isinstance(cached, str) and not _holds(Path(cached), file)
+        return self.download(name, force_download=rotten)
+
+    def download(self, name: str, **options: bool) -> Path:
+        """The path of a file of the repository in the library's cache, by its name there; `options` are hf_hub_download's.
+
+        Raises OfflineError where the repository cannot be reached, SourceError where it does not yield the file.
+        """
         try:
-            return Path(hf_hub_download(repository, name, revision=revision, force_download=rotten))
+            return Path(hf_hub_download(self._spec.address, name, revision=self._spec.revision, **options))
         except Exception as error:  # its own, and whatever its HTTP client, its transfer library and the disk raise
             raise self._translated(error, name) from error
 

@@ -1,0 +1,156 @@
+"""What every architecture promises: one test, run for each of them. A new architecture adds a tiny config and its inputs."""
+
+import copy
+import pickle
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+from bestiary.core import weights
+from bestiary.core.runtime import InferenceNet, for_inference
+from bestiary.table import ARCHITECTURES, find_architecture
+
+
+@dataclass(frozen=True)
+class Case:
+    config: dict
+    inputs: callable  # device → the arguments of a batch of three
+
+
+def tokens_and_mask(device):
+    tokens = torch.arange(21, device=device).reshape(3, 7)
+    return tokens, torch.arange(7, device=device) < torch.tensor([[7], [5], [2]], device=device)
+
+
+def images(device):
+    return (torch.linspace(-1, 1, 3 * 3 * 64 * 64, device=device).reshape(3, 3, 64, 64),)
+
+
+STAGES = ((3, 1, 1, 8, 1), (3, 2, 2, 16, 2), (5, 2, 2, 24, 1))
+CASES = {
+    "bert": Case({"layers": 2, "width": 32, "heads": 4, "hidden": 48, "vocabulary": 50, "positions": 16}, tokens_and_mask),
+    "efficientnet": Case({"stem": 8, "top": 32, "stages": STAGES, "num_classes": 5, "padding": "same"}, images),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return CASES[request.param]
+
+
+@pytest.fixture
+def architecture(request, case):
+    return find_architecture(request.node.callspec.params["case"])
+
+
+@pytest.fixture
+def net(architecture, case):
+    torch.manual_seed(0)
+    net = architecture.net(architecture.configure(case.config)).eval()
+    with torch.no_grad():
+        for name, tensor in net.state_dict().items():  # no zeros and ones, behind which a mistake could hide
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand_like(tensor) + 0.5 if "norm" in name else torch.randn_like(tensor) * 0.2)
+    return net
+
+
+@pytest.fixture
+def inputs(case):
+    return case.inputs("cpu")
+
+
+def close(a, b):
+    a, b = a.detach(), b.detach()
+    return float((a - b).abs().max()) <= 1e-5 * max(1.0, float(b.abs().max()))
+
+
+def test_every_architecture_has_a_case():
+    assert set(CASES) == set(ARCHITECTURES)
+
+
+def test_output_is_finite_and_the_batch_kept(net, inputs):
+    output = net(*inputs)
+    assert len(output) == 3 and output.isfinite().all()
+
+
+def test_gradients_reach_every_parameter(net, inputs):
+    net.train()
+    net(*inputs).square().sum().backward()
+    # A norm after a bias takes the bias away again, and segment embeddings are asked for sentence A only.
+    reached = [name for name, parameter in net.named_parameters() if parameter.grad is not None]
+    assert reached == [name for name, _ in net.named_parameters()]
+
+
+def test_one_input_alone_gives_what_it_gives_among_others(net, inputs):
+    together = net(*inputs)
+    for index in range(3):
+        assert close(net(*(value[index : index + 1] for value in inputs)), together[index : index + 1])
+
+
+def test_the_form_for_inference_computes_the_same(net, inputs):
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    assert close(for_inference(net)(*inputs), net(*inputs))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert net.state_dict().keys() == before.keys()
+
+
+def test_inference_follows_a_change_of_weights(net, inputs):
+    infer = InferenceNet(net)
+    infer(*inputs)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(1.1)
+    assert close(infer(*inputs), net(*inputs))
+
+
+@pytest.mark.parametrize("layout", ["native", "published"])
+def test_saved_is_loaded(net, architecture, inputs, tmp_path, layout):
+    layouts = ["native"] if layout == "native" else list(architecture.layouts)
+    for layout in layouts:
+        path = tmp_path / f"{layout}.safetensors"
+        weights.save(net, path, architecture.rules(layout, net.config, list(net.state_dict())))
+        assert torch.equal(weights.load(architecture, net.config, path, layout)(*inputs), net(*inputs))
+
+
+def test_copies_and_pickles_compute_the_same(net, inputs):
+    expected = net(*inputs)
+    assert torch.equal(copy.deepcopy(net)(*inputs), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(net))(*inputs), expected)
+
+
+def test_compiles_without_a_break(net, inputs):
+    # The graph is what can break; what a backend makes of it is torch's business, and takes minutes.
+    assert close(torch.compile(net, fullgraph=True, backend="aot_eager")(*inputs), net(*inputs))
+
+
+def test_exports_with_a_free_batch(net, inputs):
+    batch = torch.export.Dim("batch", min=2, max=64)
+    program = torch.export.export(net, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
+    fewer = tuple(value[:2] for value in inputs)
+    assert close(program.module()(*inputs), net(*inputs))
+    assert close(program.module()(*fewer), net(*fewer))
+
+
+def test_onnx_computes_the_same(net, inputs, tmp_path):
+    import onnxruntime
+
+    path = tmp_path / "net.onnx"
+    torch.onnx.export(net, inputs, path, dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [given.name for given in session.get_inputs()]
+    (output,) = session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
+    expected = net(*inputs)
+    assert float((torch.from_numpy(output) - expected).abs().max()) <= 1e-4 * max(1.0, float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("form", [lambda net: net, for_inference], ids=["plain", "for_inference"])
+def test_runs_on_another_device(architecture, case, form):
+    """Every tensor made on the way lies where the inputs lie; shown on a pretended CUDA device, which needs none."""
+    with FakeTensorMode(shape_env=ShapeEnv()), torch.device("cuda"):
+        net = architecture.net(architecture.configure(case.config)).eval()
+        output = form(net)(*case.inputs("cuda"))
+    tensors = [*net.parameters(), *net.buffers(), output]
+    assert {tensor.device.type for tensor in tensors} == {"cuda"}
