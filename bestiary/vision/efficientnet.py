@@ -13,7 +13,7 @@ from bestiary.core.architecture import Architecture
 from bestiary.core.convolution import CONVOLUTIONS, ConvNorm, NoResidual, Residual, SqueezeExcite, conv_norm
 from bestiary.core.keymap import Rule, linear
 from bestiary.core.layers import ACTIVATIONS
-from bestiary.vision.timm_config import TimmConfig
+from bestiary.vision.published import TimmConfig, TimmFolder
 
 
 class Stage(NamedTuple):
@@ -231,5 +231,6 @@ ARCHITECTURE = Architecture(
     net=EfficientNet,
     layouts={"timm": timm_layout, "efficientnet-lite-pytorch": efficientnet_pytorch_layout},
     configs={"timm": TimmConfig(VARIANTS)},
+    folders={"timm": TimmFolder(stem="conv_stem", head="classifier")},
     resized_by={"num_classes": ("head",), "in_channels": ("stem.convolution",)},
 )

@@ -1,0 +1,144 @@
+"""What a person has as an image, to pixels."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from bestiary.errors import InputError, OfflineError
+
+LARGEST_DOWNLOAD = 100_000_000  # bytes
+
+
+def read_image(image: Any, name: str = "the image") -> Image.Image:
+    """An RGB image of 8 bits a colour, the right way up, of whatever holds one.
+
+    A path; an https address; the bytes of a file; a PIL image; an array (h, w) or (h, w, colours); a tensor (h, w) or
+    (colours, h, w). Arrays and tensors hold uint8, uint16, or floats from 0 to 1. A photo is turned as its EXIF orientation
+    says, grey becomes three equal colours, 16 bits become 8, and transparency is dropped. `name` is what errors call it.
+
+    Raises InputError for what is not an image, OfflineError or SourceError for an address that cannot be fetched.
+    """
+    if isinstance(image, Image.Image):
+        return _to_rgb(image, name)
+    if isinstance(image, Tensor):
+        return _from_tensor(image, name)
+    if isinstance(image, np.ndarray):
+        return _from_array(image, name)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return _decode(io.BytesIO(image), name)
+    if isinstance(image, str) and image.startswith(("https://", "http://")):
+        return _decode(io.BytesIO(_download(image)), image)
+    if isinstance(image, (str, os.PathLike)):
+        return _open(Path(image))
+    raise InputError(
+        f"{name} is of type {type(image).__name__}\ngive a path, an address, bytes, a PIL image, an array or a tensor"
+    )
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        file = path.open("rb")
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path} cannot be read: {reason}\ngive the path of an image") from None
+    with file:
+        return _decode(file, str(path))
+
+
+def _decode(file: BinaryIO, name: str) -> Image.Image:
+    try:
+        image = Image.open(file)
+    except Image.DecompressionBombError:
+        raise InputError(f"{name} has more pixels than are safe to read\nmake it smaller first") from None
+    except Exception as error:  # each format raises what it likes on broken files
+        raise InputError(f"{name} is not an image that can be read\ngive a JPEG, PNG, WebP, or what else Pillow reads") from error
+    with image:
+        return _to_rgb(image, name)
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    try:
+        image = ImageOps.exif_transpose(image)
+        deep = image.mode.startswith("I") or image.mode == "F"  # one colour of more than 8 bits
+        pixels = np.asarray(image) if deep else None
+        image = image if deep else image.convert("RGB")
+    except Exception as error:  # each format raises what it likes on broken files
+        raise InputError(f"{name} is a damaged image: {str(error)[:100]}\nget it again from where it came") from error
+    if pixels is None:
+        return image
+    return _from_array(pixels if image.mode == "F" else pixels.clip(0, 65535).astype(np.uint16), name)
+
+
+def _from_tensor(tensor: Tensor, name: str) -> Image.Image:
+    if tensor.dim() != 2 and not (tensor.dim() == 3 and tensor.shape[0] in (1, 3, 4)):
+        raise InputError(
+            f"{name} has the shape {tuple(tensor.shape)}\ngive a tensor (h, w) or (colours, h, w) of 1, 3 or 4 colours"
+        )
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:  # which numpy does not know
+        tensor = tensor.float()
+    return _from_array((tensor if tensor.dim() == 2 else tensor.permute(1, 2, 0)).numpy(), name)
+
+
+def _from_array(array: np.ndarray, name: str) -> Image.Image:
+    if array.size == 0 or (array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (1, 3, 4))):
+        raise InputError(f"{name} has the shape {array.shape}\ngive an array (h, w) or (h, w, colours) of 1, 3 or 4 colours")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    return Image.fromarray(np.ascontiguousarray(_to_eight_bits(array, name))).convert("RGB")
+
+
+def _to_eight_bits(array: np.ndarray, name: str) -> np.ndarray:
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.uint16:
+        return (array >> 8).astype(np.uint8)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"{name} holds {array.dtype}\ngive uint8, uint16, or floats from 0 to 1")
+    if not (array.min() >= 0 and array.max() <= 1):  # false for NaN, too
+        raise InputError(f"{name} holds floats from {array.min():g} to {array.max():g}\ngive 0 to 1, not yet normalised")
+    return (array * 255).round().astype(np.uint8)
+
+
+class _Memory:
+    """A sink that keeps the bytes for as long as they are needed, and no more than are reasonable."""
+
+    mark: str | None = None
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+
+    @property
+    def offset(self) -> int:
+        return len(self.content)
+
+    def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        if self.offset + len(chunk) > LARGEST_DOWNLOAD:
+            raise InputError(f"the image has over {LARGEST_DOWNLOAD // 1_000_000} MB\nfetch it yourself and make it smaller")
+        self.content += chunk
+
+    def restart(self) -> None:
+        self.content.clear()
+
+
+def _download(address: str) -> bytearray:
+    from bestiary.hub.card import File  # an image by address is rare, and urllib3 takes its time to import
+    from bestiary.hub.settings import Settings
+    from bestiary.hub.sources.web import WebSource
+
+    if Settings.read().offline:
+        raise OfflineError(f"{address} needs the network, which is switched off\ngive a file, or unset BESTIARY_OFFLINE")
+    source, memory = WebSource("the web", lambda file: address), _Memory()
+    try:
+        source.obtain(File(name="image", role="image"), memory)
+    finally:
+        source.close()
+    return memory.content

@@ -1,0 +1,93 @@
+"""What timm publishes beside its weights: one config.json, for the net, its preprocessing and its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bestiary.core.architecture import Description
+from bestiary.core.configmap import Fields
+from bestiary.errors import LayoutError
+
+# Read by TimmFolder, what follows from the rest, and what matters to training alone.
+HARMLESS = frozenset(["pretrained_cfg", "num_features", "label_names", "label_descriptions", "drop_rate", "drop_path_rate"])
+SHARED = ("interpolation", "mean", "std")  # keys of a preprocessing that have one name there and here
+
+
+class TimmConfig:
+    """The name of a variant, and how many classes and colours it has; `variants` are our configs under timm's names."""
+
+    def __init__(self, variants: Mapping[str, Any]):
+        self.variants = variants
+
+    def recognises(self, published: Mapping[str, Any]) -> bool:
+        return published.get("architecture") in self.variants
+
+    def read(self, published: Mapping[str, Any]) -> Fields:
+        name, arguments = published["architecture"], {**published, **published.get("model_args", {})}
+        known = {"architecture": name, "model_args": {}, "num_classes": 1000, "in_chans": 3, "global_pool": "avg"}
+        for key, value in arguments.items():
+            if key not in known.keys() | HARMLESS or (key == "global_pool" and value != known[key]):
+                raise LayoutError(
+                    f"config.json has {key}: {value!r}, which {name} is not computed with here\n"
+                    "this variant is not in the zoo; remove the key only if you know that it changes nothing"
+                )
+        values = known | arguments
+        sizes = {"num_classes": values["num_classes"], "in_channels": values["in_chans"]}
+        return vars(self.variants[name]) | sizes
+
+    def write(self, config: Any) -> Fields:
+        free = {field: getattr(config, field) for field in ("num_classes", "in_channels", "dropout", "drop_path")}
+        names = [name for name, variant in self.variants.items() if replace(variant, **free) == config]
+        if not names:
+            raise LayoutError("timm has no name for this config\nsave it in our own layout: .save(folder)")
+        colours = {"model_args": {"in_chans": config.in_channels}} if config.in_channels != 3 else {}
+        return {"architecture": names[0], "num_classes": config.num_classes, **colours}
+
+
+class TimmFolder:
+    """The preprocessing and the labels. `stem` and `head` are timm's names of the layers that hang on colours and classes."""
+
+    companions: tuple[str, ...] = ()
+
+    def __init__(self, *, stem: str, head: str):
+        self.ends = {"first_conv": stem, "classifier": head}
+
+    def read(self, folder: Path, config: Mapping[str, Any]) -> Description:
+        given = {"crop_mode": "center", **config.get("pretrained_cfg", {})}
+        absent = [key for key in ("input_size", "crop_pct", *SHARED) if key not in given]
+        if absent:
+            raise LayoutError(
+                f"{folder / 'config.json'}: pretrained_cfg lacks {absent[0]}\nwithout it the preprocessing is unknown"
+            )
+        _, height, width = given["input_size"]
+        if height != width or given["crop_mode"] != "center":
+            raise LayoutError(
+                f"{folder / 'config.json'} asks for {height} × {width} pixels, crop_mode {given['crop_mode']}\n"
+                "the zoo cuts squares from the centre"
+            )
+        preprocess = {"size": height, "crop": given["crop_pct"], **{key: given[key] for key in SHARED}}
+        return Description(task="image-classification", preprocess=preprocess, labels=_labels(config), files={})
+
+    def write(self, card: Any, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        size, colours = card.preprocess["size"], config.get("model_args", {}).get("in_chans", 3)
+        pretrained = {
+            "input_size": [colours, size, size],
+            "crop_pct": card.preprocess["crop"],
+            "crop_mode": "center",
+            **{key: card.preprocess[key] for key in SHARED},
+            **self.ends,
+            "num_classes": config["num_classes"],
+        }
+        labels = {} if card.labels is None or isinstance(card.labels, str) else {"label_names": list(card.labels)}
+        return {"config.json": {**config, **labels, "pretrained_cfg": pretrained}}
+
+
+def _labels(config: Mapping[str, Any]) -> str | tuple[str, ...] | None:
+    names = config.get("label_names")
+    if names:
+        descriptions = config.get("label_descriptions") or {}
+        return tuple(descriptions.get(name, name) for name in names)
+    return "imagenet-1k" if config.get("num_classes", 1000) == 1000 else None
