@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from pathlib import Path
 
 from huggingface_hub import errors as hub
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
 # What it lets through when a connection breaks; which HTTP library that comes from has changed and may change again.
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
@@ -28,20 +29,30 @@ class HuggingFaceSource(Source):
 
     def obtain(self, file: File, sink: Sink) -> Path:
         name = self._spec.names.get(file.name, file.name)
-        cached = try_to_load_from_cache(self._spec.address, name, revision=self._spec.revision)
+        cached = self._cached(name)
         # The library believes what its cache holds and would give the same rotten file for ever.
-        rotten = isinstance(cached, str) and not _holds(Path(cached), file)
-        return self.download(name, force_download=rotten)
+        return self.download(name, force_download=cached is not None and not _holds(cached, file))
 
-    def download(self, name: str, **options: bool) -> Path:
-        """The path of a file of the repository in the library's cache, by its name there; `options` are hf_hub_download's.
+    def download(self, name: str, *, force_download: bool = False, local_files_only: bool = False) -> Path:
+        """The path of a file of the repository in the library's cache, by its name there; options as in hf_hub_download.
 
         Raises OfflineError where the repository cannot be reached, SourceError where it does not yield the file.
         """
+        repository, revision = self._spec.address, self._spec.revision
         try:
-            return Path(hf_hub_download(self._spec.address, name, revision=self._spec.revision, **options))
+            if not local_files_only and (force_download or self._cached(name) is None):
+                _look(hf_hub_url(repository, name, revision=revision))
+            return Path(
+                hf_hub_download(
+                    repository, name, revision=revision, force_download=force_download, local_files_only=local_files_only
+                )
+            )
         except Exception as error:  # its own, and whatever its HTTP client, its transfer library and the disk raise
             raise self._translated(error, name) from error
+
+    def _cached(self, name: str) -> Path | None:
+        found = try_to_load_from_cache(self._spec.address, name, revision=self._spec.revision)
+        return Path(found) if isinstance(found, str) else None
 
     def _translated(self, error: Exception, name: str) -> BestiaryError:
         # What it could not look up comes as the cause of an error that advises on its parameters.
@@ -64,6 +75,8 @@ class HuggingFaceSource(Source):
                 )
             case hub.EntryNotFoundError():
                 return SourceError(f"{self.label} has no file {name} in revision {self._spec.revision}.\nCheck the card.")
+            case hub.HfHubHTTPError(response=response) if response.status_code in (401, 403):
+                return SourceError(f"{self.label} refuses to give {name}.\nCheck HF_TOKEN, or run `hf auth login`.")
             case hub.HfHubHTTPError():
                 return SourceError(f"{self.label} answers {reason.response.status_code} when asked for {name}.\nTry again later.")
             case HTTPError() | ConnectionError():
@@ -74,6 +87,12 @@ class HuggingFaceSource(Source):
                 )
             case _:
                 return SourceError(f"{self.label} did not yield {name}: {_line(reason)}.\nTry again, or another source.")
+
+
+def _look(url: str) -> None:
+    """Raise at once when nobody answers: the library would try for half a minute. What an answer means is left to it."""
+    with suppress(hub.HfHubHTTPError):
+        get_hf_file_metadata(url)
 
 
 def _holds(path: Path, file: File) -> bool:
