@@ -14,6 +14,7 @@ from bestiary.core.packing import Ragged, batches, first_rows, mean_rows, pack
 from bestiary.core.record import record
 from bestiary.core.runtime import packed_rows
 from bestiary.core.task import Report, Task, streamed
+from bestiary.errors import InputError
 from bestiary.text.transforms import Tokenizer
 
 POOLINGS = {"mean": mean_rows, "cls": first_rows}
@@ -55,7 +56,9 @@ class Embedder(Task):
             return self._embed([texts])[0]
         if isinstance(texts, Sequence):
             return torch.cat([self._embed(texts[i : i + batch_size]) for i in range(0, max(len(texts), 1), batch_size)])
-        return streamed(self._embed, texts, batch_size)
+        if isinstance(texts, Iterable):
+            return streamed(self._embed, texts, batch_size)
+        raise InputError(f"{type(texts).__name__} is not a text\ngive a str, or any number of them")
 
     def similarity(self, a: Sequence[str], b: Sequence[str]) -> Tensor:
         """Dot products of the vectors of `a` with those of `b`, cosines if they are normalised: (len(a), len(b))."""

