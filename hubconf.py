@@ -1,6 +1,5 @@
 """Bestiary for torch.hub, from a clone or a repository; nothing needs to be installed but the dependencies.
 
-    torch.hub.list("path/to/clone", source="local")
     embed = torch.hub.load("path/to/clone", "minilm_l6_v2", source="local")
 
 Every card is an entry point, its name with underscores for dashes and dots; `load` takes the name as it is, `build` gives
@@ -14,7 +13,7 @@ import bestiary as _bestiary
 from bestiary import build, load  # noqa: F401  entry points
 
 dependencies = [
-    "torch", "torchvision", "safetensors", "tokenizers", "PIL", "yaml", "rich",
+    "torch", "torchvision", "numpy", "safetensors", "tokenizers", "PIL", "yaml", "rich",
     "huggingface_hub", "urllib3", "filelock", "platformdirs",
 ]
 

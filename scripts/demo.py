@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch  # noqa: F401  imported here, so that the times below are the models' own
 from rich.console import Console
 from rich.table import Table
 
@@ -15,9 +16,9 @@ SENTENCES = [
     "The cat sleeps on the warm windowsill.",
     "A kitten is napping in the sun.",
     "Stock markets fell sharply on Monday.",
-    "Shares lost value at the start of the week.",
+    "Shares lost value early in the week.",
     "She bakes bread every Sunday morning.",
-    "The telescope found a planet outside our solar system.",
+    "The telescope found a new planet.",
 ]
 QUERY = "Which sentence is about money?"
 
@@ -30,48 +31,53 @@ def main() -> None:
 
 
 def name_the_animal() -> None:
-    console.rule(f"What is on {PHOTO.name}?  [bold]efficientnet-lite0[/bold]")
+    """The five likeliest of the 1,000 classes of ImageNet."""
+    console.rule("efficientnet-lite0: what is in this photo?", align="left")
     classify, loading = timed(lambda: bestiary.load("efficientnet-lite0"))
     labels, computing = timed(lambda: classify(PHOTO))
 
-    table = Table("label", "score", box=None)
+    console.print(PHOTO)
+    table = Table(box=None, show_header=False)
     for label in labels[:5]:
-        table.add_row(label.name, f"{label.score:.1%}")
+        table.add_row(label.name, f"{label.score:.1%}", "█" * round(40 * label.score))
     console.print(table)
-    tell_origin(classify, loading, computing)
+    tell_costs(classify, loading, computing)
 
 
 def compare_sentences() -> None:
-    console.rule("Which sentences mean the same?  [bold]minilm-l6-v2[/bold]")
+    """The similarity of every sentence to every other, and the nearest one to a question."""
+    console.rule("minilm-l6-v2: which sentences mean nearly the same?", align="left")
     embed, loading = timed(lambda: bestiary.load("minilm-l6-v2"))
-    vectors, computing = timed(lambda: embed(SENTENCES))  # (6, 384), each of length 1: their products are cosines
+    vectors, computing = timed(lambda: embed([*SENTENCES, QUERY]))  # (7, 384), each of length 1: products are cosines
+    sentences, query = vectors[:-1], vectors[-1]
 
     table = Table("", *"123456", "", box=None)
-    for number, (sentence, row) in enumerate(zip(SENTENCES, (vectors @ vectors.T).tolist(), strict=True), start=1):
-        table.add_row(str(number), *(f"[{shade(cosine)}]{cosine:.2f}[/]" for cosine in row), sentence)
+    for number, (text, similarities) in enumerate(zip(SENTENCES, (sentences @ sentences.T).tolist(), strict=True), start=1):
+        table.add_row(str(number), *map(shaded, similarities), text)
     console.print(table)
-
-    nearest = int((vectors @ embed(QUERY)).argmax())
-    console.print(f"{QUERY}  → [bold]{SENTENCES[nearest]}[/bold]")
-    tell_origin(embed, loading, computing)
+    console.print(f"\n{QUERY} [bold]{SENTENCES[(sentences @ query).argmax()]}[/bold]")
+    tell_costs(embed, loading, computing)
 
 
-def tell_origin(task: Any, loading: float, computing: float) -> None:
-    """The time it took, and where each file came from and lies now."""
-    console.print(f"\n[dim]loaded and verified in {loading:.2f} s, computed in {computing * 1000:.0f} ms[/dim]")
-    for name, file in task.provenance.items():
-        console.print(f"[dim]{name} from {file.origin}[/dim]")
+def tell_costs(task: Any, loading: float, computing: float) -> None:
+    """How long it took, and where the bytes of each file came from."""
+    console.print(f"\nloaded in {loading:.2f} s, computed in {computing:.2f} s; every byte verified:")
+    for fetched in task.provenance.values():
+        size, digest = f"{fetched.file.size / 1e6:.1f} MB", fetched.file.sha256[:12]
+        console.print(f"  {fetched.file.name} ({size}, sha256 {digest}…) from {fetched.origin}", style="dim", soft_wrap=True)
     console.print()
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """What the work gives and the seconds it took."""
+    """What the work gives, and the seconds it took."""
     start = time.perf_counter()
-    return work(), time.perf_counter() - start
+    result = work()
+    return result, time.perf_counter() - start
 
 
-def shade(cosine: float) -> str:
-    return "bold green" if cosine > 0.4 else "dim" if cosine < 0.1 else "default"
+def shaded(similarity: float) -> str:
+    style = "bold green" if similarity > 0.4 else "dim"
+    return f"[{style}]{similarity:5.2f}[/]"
 
 
 if __name__ == "__main__":
