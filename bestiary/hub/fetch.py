@@ -182,5 +182,5 @@ class _Errand:
 def _reason(failure: _Failure) -> str:
     """The first line of what a source said, with its name, and without what a terminal would obey."""
     line = str(failure.error).splitlines()[0][:300].rstrip(".:;")
-    line = "".join(character if character.isprintable() else "?" for character in line)
-    return line if failure.source.label in line else f"{failure.source.label}: {line}"
+    reason = line if failure.source.label in line else f"{failure.source.label}: {line}"
+    return "".join(character if character.isprintable() else "?" for character in reason)

@@ -1,0 +1,9 @@
+import pytest
+
+from bestiary.errors import SourceError
+from tests.hub.faults.harness import Zoo
+
+
+@pytest.mark.parametrize("behaviour", ["to_plain_http", "to_file"])
+def test_only_https_is_followed_to_other_machines(zoo: Zoo, behaviour: str) -> None:
+    assert "redirects to an address that is not https" in zoo.failure(behaviour, kind=SourceError)
