@@ -51,7 +51,7 @@ def compare_sentences() -> None:
     vectors, computing = timed(lambda: embed([*SENTENCES, QUERY]))  # (7, 384), each of length 1: products are cosines
     sentences, query = vectors[:-1], vectors[-1]
 
-    table = Table("", *"123456", "", box=None)
+    table = Table("", *"123456", "", box=None, padding=(0, 1, 0, 0))
     for number, (text, similarities) in enumerate(zip(SENTENCES, (sentences @ sentences.T).tolist(), strict=True), start=1):
         table.add_row(str(number), *map(shaded, similarities), text)
     console.print(table)

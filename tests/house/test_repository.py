@@ -1,6 +1,7 @@
 """What holds for the repository as a whole."""
 
 import ast
+import dataclasses
 import re
 import subprocess
 import sys
@@ -8,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import bestiary
+from bestiary.hub.card import _KEYS as CARD_KEYS
+from bestiary.text.tasks import EmbedderPreprocess
+from bestiary.vision.transforms import Preprocess as ImagePreprocess
 from tests.house.documents import FENCE, ROOT
 
 if sys.version_info >= (3, 11):
@@ -40,12 +44,21 @@ def test_every_target_that_make_names_is_there() -> None:
 
 def test_every_relative_link_of_a_document_leads_somewhere() -> None:
     broken = [
-        f"{document.name}: {target}"
-        for document in ROOT.glob("*.md")
+        f"{document.relative_to(ROOT)}: {target}"
+        for document in [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/README.md")]
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", FENCE.sub("", document.read_text(encoding="utf-8")))
         if not (document.parent / target).exists()
     ]
     assert broken == []
+
+
+def test_every_key_of_a_card_is_explained() -> None:
+    text = (ROOT / "model_cards" / "README.md").read_text(encoding="utf-8")
+    sections = dict(section.split("\n", maxsplit=1) for section in text.split("\n## ")[1:])
+    keys, preprocessing = sections["Under `bestiary`"], sections["Preprocessing"]
+    assert re.findall(r"^\| `(\w+)` \|", keys, re.MULTILINE) == list(CARD_KEYS)
+    fields = {field.name for kind in (EmbedderPreprocess, ImagePreprocess) for field in dataclasses.fields(kind)}
+    assert fields <= set(re.findall(r"`(\w+)`", preprocessing))
 
 
 def test_every_third_party_module_is_a_declared_dependency() -> None:
