@@ -181,7 +181,7 @@ def test_build_replaces_only_the_head():
     assert all(
         torch.equal(tensor, whole.state_dict()[name]) for name, tensor in net.state_dict().items() if not name.startswith("head.")
     )
-    with pytest.raises(bestiary.LayoutError, match="lacks|shape|no place"):
+    with pytest.raises(bestiary.LayoutError, match=r"lacks|shape|no place"):
         bestiary.build("efficientnet-lite0", pretrained=True, depth_multiplier=2.0)
 
 

@@ -68,7 +68,5 @@ class Architecture:
         if layout == NATIVE:
             return [same(name, name) for name in names]
         if layout not in self.layouts:
-            raise LayoutError(
-                f"{self.name} has no layout {layout!r}\nits layouts: {', '.join([*self.layouts, NATIVE])}"
-            )
+            raise LayoutError(f"{self.name} has no layout {layout!r}\nits layouts: {', '.join([*self.layouts, NATIVE])}")
         return self.layouts[layout](config)

@@ -87,7 +87,8 @@ def _attend_dense(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
 def _attend_runs(query: Tensor, key: Tensor, value: Tensor, mask: Ragged) -> Tensor:
     """Packed rows: one dense batch for every run of sequences of equal length."""
     attended = []
-    for start, count, length in mask.runs():
-        batch = (x.narrow(0, start, count * length).unflatten(0, (count, length)) for x in (query, key, value))
-        attended.append(_attend_dense(*batch, None).flatten(0, 1))
+    for start, sequences, length in mask.runs():
+        rows = slice(start, start + sequences * length)
+        q, k, v = (x[rows].unflatten(0, (sequences, length)) for x in (query, key, value))
+        attended.append(_attend_dense(q, k, v, None).flatten(0, 1))
     return torch.cat(attended)

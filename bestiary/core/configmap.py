@@ -32,14 +32,15 @@ class ConfigMap(Protocol):
 
 
 # Bookkeeping of transformers, and what matters to training or to generation alone.
-_HARMLESS = frozenset(
-    """
-    _name_or_path _commit_hash _attn_implementation_autoset architectures transformers_version torch_dtype dtype model_type
-    chunk_size_feed_forward finetuning_task task_specific_params tokenizer_class use_cache gradient_checkpointing initializer_range
-    return_dict output_attentions output_hidden_states torchscript id2label label2id num_labels problem_type
-    bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id prefix use_bfloat16 pruned_heads
-    """.split()
-)
+# fmt: off
+_HARMLESS = frozenset([
+    "_name_or_path", "_commit_hash", "_attn_implementation_autoset", "architectures", "transformers_version",
+    "torch_dtype", "dtype", "model_type", "chunk_size_feed_forward", "finetuning_task", "task_specific_params",
+    "tokenizer_class", "use_cache", "gradient_checkpointing", "initializer_range", "return_dict", "output_attentions",
+    "output_hidden_states", "torchscript", "id2label", "label2id", "num_labels", "problem_type", "bos_token_id",
+    "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id", "prefix", "use_bfloat16", "pruned_heads",
+])
+# fmt: on
 
 
 class TransformersConfig:
@@ -72,8 +73,8 @@ class TransformersConfig:
             if key in self.fixed:
                 if value != self.fixed[key]:
                     raise LayoutError(
-                        f"config.json says {key}: {value!r}, and {self.model_type} is computed here with {self.fixed[key]!r} only\n"
-                        "this variant is not in the zoo"
+                        f"config.json says {key}: {value!r}\n"
+                        f"the zoo computes {self.model_type} with {self.fixed[key]!r} only; this variant is not in it"
                     )
             elif key not in self.translated.values() and key not in self.ignored:
                 raise LayoutError(

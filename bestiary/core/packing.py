@@ -31,10 +31,10 @@ class Ragged:
 
 
 class Run(NamedTuple):
-    """`count` sequences of `length` rows each, from row `start` on."""
+    """Some `sequences` of `length` rows each, from row `start` on."""
 
     start: int
-    count: int
+    sequences: int
     length: int
 
 

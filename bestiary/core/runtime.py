@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -93,11 +93,17 @@ class InferenceNet:
             return self._derived
 
 
+@runtime_checkable
+class Derivable(Protocol):
+    """A part that has a faster equivalent at inference."""
+
+    def for_inference(self) -> nn.Module: ...
+
+
 def for_inference(module: nn.Module) -> nn.Module:
     """A copy of the module in evaluation mode that shares its tensors, but for the parts that offer a derived form."""
-    if hasattr(module, "for_inference"):
-        derived: nn.Module = module.for_inference()
-        return derived.eval()
+    if isinstance(module, Derivable):
+        return module.for_inference().eval()
     twin = copy.copy(module)
     twin.training = False
     twin._modules = {name: child and for_inference(child) for name, child in module._modules.items()}

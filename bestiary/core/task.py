@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -42,7 +43,7 @@ class Saver(Protocol):
     def export(self, task: Task, folder: Path, layout: str) -> None: ...
 
 
-class Task:
+class Task(ABC):
     """The base of every task object.
 
     `net` is a plain module to train, compile or take apart; calls run through `inference`, which follows its changes.
@@ -77,14 +78,12 @@ class Task:
         """The verified file of the card that has this role."""
         return self.provenance[self.card.file(role).name].path
 
+    @abstractmethod
     def report(self, inputs: Sequence[str]) -> Report:
         """The answer to inputs typed on a command line."""
-        raise NotImplementedError(type(self).__name__)
 
 
-def streamed(
-    answer: Callable[[list[Item]], Sequence[Result]], items: Iterable[Item], batch_size: int
-) -> Iterator[Result]:
+def streamed(answer: Callable[[list[Item]], Iterable[Result]], items: Iterable[Item], batch_size: int) -> Iterator[Result]:
     """The answers to a stream, computed `batch_size` at a time as they are asked for."""
     source = iter(items)
     while batch := list(islice(source, batch_size)):

@@ -94,8 +94,8 @@ def initialise(module: nn.Module, *, dtype: torch.dtype | None, device: torch.de
     """Give a module that is on the meta device its random initial values."""
     module.to_empty(device=device)
     for part in module.modules():
-        if hasattr(part, "reset_parameters"):
-            part.reset_parameters()
+        if callable(reset := getattr(part, "reset_parameters", None)):
+            reset()
     module.to(dtype)
 
 

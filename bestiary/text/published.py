@@ -21,7 +21,7 @@ class TransformersEncoder:
     Without a modules.json nothing says how to pool: the mean is taken, scaled to length 1.
     """
 
-    companions = ("modules.json", "1_Pooling/config.json", "sentence_bert_config.json", "tokenizer.json")
+    companions: tuple[str, ...] = ("modules.json", "1_Pooling/config.json", "sentence_bert_config.json", "tokenizer.json")
 
     def read(self, folder: Path, config: Mapping[str, Any]) -> Description:
         steps = [step["type"].rpartition(".")[2] for step in _json(folder / "modules.json", [{"type": "Transformer"}])]
@@ -64,7 +64,8 @@ class TransformersEncoder:
 def _pooling(config: Mapping[str, Any], folder: Path) -> str:
     """The pooling, which sentence-transformers has written in two ways."""
     named = config.get("pooling_mode")
-    modes = [named] if named else [POOLINGS.get(key, key) for key, value in config.items() if key.startswith("pooling_") and value]
+    flagged = [POOLINGS.get(key, key) for key, value in config.items() if key.startswith("pooling_mode_") and value]
+    modes = [named] if named else flagged
     if len(modes) != 1 or modes[0] not in POOLINGS.values():
         raise LayoutError(f"{folder / '1_Pooling'} pools by {modes}\nthe zoo pools by one of {', '.join(POOLINGS.values())}")
     return str(modes[0])

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bestiary.core.packing import Ragged, batches, first_rows, mean_rows, pack
+from bestiary.core.packing import batches, first_rows, mean_rows, pack
 from bestiary.core.record import record
 from bestiary.core.runtime import packed_rows
 from bestiary.core.task import Report, Task, streamed
@@ -75,7 +75,8 @@ class Embedder(Task):
 
     def _embed(self, texts: Sequence[str]) -> Tensor:
         tokens = self.tokenizer(texts)
-        vectors = torch.empty(len(texts), self.net.config.width)
+        config: Any = self.net.config
+        vectors = torch.empty(len(texts), config.width)
         for indices in batches([len(ids) for ids in tokens], packed_rows(self.device)):
             vectors[indices] = self._embed_packed([tokens[index] for index in indices])
         return vectors

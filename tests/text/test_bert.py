@@ -14,7 +14,14 @@ from bestiary.errors import LayoutError
 from bestiary.text.bert import ARCHITECTURE, TRANSFORMERS_CONFIG, Bert, BertConfig
 
 TINY = {
-    "layers": 3, "width": 32, "heads": 4, "hidden": 48, "vocabulary": 100, "positions": 16, "segments": 3, "eps": 1e-5,
+    "layers": 3,
+    "width": 32,
+    "heads": 4,
+    "hidden": 48,
+    "vocabulary": 100,
+    "positions": 16,
+    "segments": 3,
+    "eps": 1e-5,
 }
 PUBLISHED = {
     "bert-base-uncased": {"layers": 12, "width": 768, "heads": 12, "hidden": 3072, "vocabulary": 30522, "positions": 512},
