@@ -13,7 +13,6 @@ from bestiary.hub.card import Card, File
 from bestiary.hub.progress import Progress, Silent
 from bestiary.hub.settings import Settings
 from bestiary.hub.sources import Source, open_mirror, open_source
-from bestiary.hub.sources.machine import MachineCaches
 from bestiary.hub.store import Store
 from bestiary.hub.verify import Verify
 
@@ -65,7 +64,7 @@ class _Sources:
         far_mirrors = [address for address in mirrors if "://" in address]
         self.withheld = [spec.address for spec in far] + far_mirrors if offline else []
         self._openers: list[Callable[[], Source]] = [
-            lambda: MachineCaches(card),
+            partial(_machine, card),
             *(partial(open_source, spec, card) for spec in near),
             *(partial(open_mirror, address) for address in near_mirrors),
         ]
@@ -81,6 +80,13 @@ class _Sources:
                 self._opened.append(opener())
                 self._stack.callback(self._opened[-1].close)
             yield self._opened[index]
+
+
+def _machine(card: Card) -> Source:
+    # Imported when it is asked: reading the metadata of installed packages is a heavy import, and a warm load needs none.
+    from bestiary.hub.sources.machine import MachineCaches
+
+    return MachineCaches(card)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,9 @@ class Bar:
 
     def at(self, done: int) -> None:
         self._rich = self._rich or self._started()
-        self._rich.update(self._rich.task_ids[0], completed=done)
+        # More than the file has: a whole of which it is a part, and whose size nobody told.
+        total = self._size if done <= (self._size or 0) else None
+        self._rich.update(self._rich.task_ids[0], completed=done, total=total)
 
     def end(self) -> None:
         if self._rich:

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from bestiary.hub.sources.web import WebSource
 from bestiary.hub.store import Store
-from tests.hub.faults.harness import HASTE, ROOT, Zoo
+from tests.hub.faults.harness import HASTE, Zoo, running_server
 
 
 @pytest.fixture
@@ -34,12 +33,27 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    command = [sys.executable, "-m", "tests.hub.faults.server"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin and process.stdout
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        process.stdin.close()
-        process.wait(10)
+    with running_server() as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and a certificate for 127.0.0.1 that no authority knows."""
+    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", path, "-out", f"{path}.public"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    path.write_text(path.read_text() + Path(f"{path}.public").read_text())
+    return path
+
+
+@pytest.fixture(scope="session")
+def tls_server(certificate: Path) -> Iterator[str]:
+    with running_server(str(certificate)) as port:
+        yield f"https://127.0.0.1:{port}"
 
 
 @pytest.fixture

@@ -3,7 +3,11 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -29,6 +33,17 @@ def card_of(*specs: SourceSpec, file: File = FILE) -> Card:
         name="model", task="text-embedding", license="cc0-1.0", architecture="bert", layout="transformers", checked="weights",
         files=(file,), sources=specs,
     )  # fmt: skip
+
+
+@contextmanager
+def running_server(*arguments: str) -> Iterator[int]:
+    """The port of a misbehaving server, a process of its own."""
+    command = [sys.executable, "-m", "tests.hub.faults.server", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+        yield int(process.stdout.readline())
+        process.stdin.close()
+        process.wait(10)
 
 
 class Zoo:

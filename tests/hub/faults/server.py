@@ -1,19 +1,21 @@
 """A web server that misbehaves on purpose, as a process of its own: `python -m tests.hub.faults.server`.
 
-It prints its port. The first part of an address names the behaviour, one of the functions below; the whole address is the
-key under which requests are counted, so that each test's addresses start afresh. `/log` answers with the requests so far.
-It ends when its standard input is closed.
+It prints its port, and speaks TLS when it is given a file with a key and a certificate. The first part of an address
+names the behaviour, one of the functions below; the whole address is the key under which requests are counted, so that
+each test's addresses start afresh. `/log` answers with the requests so far. It ends when its standard input is closed.
 """
 
 import json
 import random
 import socket
 import socketserver
+import ssl
 import struct
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 BODY = random.Random(20240229).randbytes(3_000_000)
 ETAG = '"the-first-edition"'
@@ -192,6 +194,10 @@ def to_file(exchange: Exchange) -> None:
     exchange.head(302, Location="file:///etc/passwd")
 
 
+def to_this_machine(exchange: Exchange) -> None:
+    exchange.head(302, Location="http://127.0.0.1:9/model.bin")
+
+
 def names_paths(exchange: Exchange) -> None:
     """Honest bytes under headers that are paths."""
     exchange.head(200, Content_Length=str(len(BODY)), ETag='"../../../escaped"', Content_Location="/escaped",
@@ -204,13 +210,16 @@ class Handler(socketserver.BaseRequestHandler):
     lock = threading.Lock()
 
     def handle(self) -> None:
-        head = b""
-        while b"\r\n\r\n" not in head:
-            if not (chunk := self.request.recv(65536)):
-                return
-            head += chunk
+        try:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                if not (chunk := self.request.recv(65536)):
+                    return
+                head += chunk
+        except OSError:
+            return  # the client does not trust the certificate
         first, *lines = head.decode("latin-1").split("\r\n\r\n")[0].split("\r\n")
-        path = first.split(" ")[1]
+        path = urlsplit(first.split(" ")[1]).path  # a proxy is asked for the whole address
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         with self.lock:
             earlier = list(self.requests.get(path, []))
@@ -233,6 +242,10 @@ class Server(socketserver.ThreadingTCPServer):
 
 if __name__ == "__main__":
     with Server(("127.0.0.1", 0), Handler) as server:
+        if len(sys.argv) > 1:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(sys.argv[1])
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         print(server.server_address[1], flush=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         sys.stdin.read()
