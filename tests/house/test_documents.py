@@ -85,7 +85,11 @@ def test_python(document: str, folders: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize(
     ("document", "command", "expected"),
-    [(document, command, expected) for document in DOCUMENTS for command, expected in shell_commands(document)],
+    [
+        pytest.param(document, command, expected, id=f"{document}: {command}")
+        for document in DOCUMENTS
+        for command, expected in shell_commands(document)
+    ],
 )
 def test_console(document: str, command: str, expected: str, folders: dict[str, Path]) -> None:
     printed = run(["bash", "-c", command], folders[document])
