@@ -6,29 +6,18 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 from bestiary.errors import DiskFullError, IntegrityError, SourceError
+from bestiary.hub.files import writing
 from bestiary.hub.verify import hash_stream
 
 SUFFIX = ".partial"
 MARK_SUFFIX = ".mark"
-
-
-@contextmanager
-def writing(name: str, folder: Path) -> Iterator[None]:
-    """Turns what the operating system answers to a write into a DiskFullError that names the file and the folder."""
-    try:
-        yield
-    except OSError as error:
-        raise DiskFullError(
-            f"{name} cannot be written to {folder}: {error.strerror}.\n"
-            "Free some space (bestiary cache df shows what the store holds), or point BESTIARY_HOME at another disk."
-        ) from error
 
 
 def _lock(file: BinaryIO) -> bool | None:

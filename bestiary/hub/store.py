@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -24,8 +23,9 @@ from pathlib import Path
 from typing import Literal
 
 from bestiary.errors import CardError, IntegrityError
+from bestiary.hub.files import age, delete, size_of, sync_folder, writing
 from bestiary.hub.names import is_sha256
-from bestiary.hub.partial import MARK_SUFFIX, SUFFIX, Partial, hold, writing
+from bestiary.hub.partial import MARK_SUFFIX, SUFFIX, Partial, hold
 from bestiary.hub.turn import turn
 from bestiary.hub.verify import WEEK, Memo, Verify, check_file, digest_file, hash_stream
 
@@ -82,12 +82,15 @@ class Store:
     def find(self, sha256: str, size: int, *, verify: Verify = "memo") -> Path | None:
         """The file with that digest, verified; None when it is not there. A rotten one goes into quarantine."""
         path = self.blobs / _checked(sha256)
-        if not path.exists():
-            return None
         try:
+            status = path.stat()
             self.check(path, sha256, size, verify=verify)
+        except OSError:  # of `stat`: there is nothing, or nothing that may be seen
+            return None
         except IntegrityError:
-            self._put_away(path, sha256, "rotten")
+            with suppress(OSError):
+                if os.path.samestat(status, path.stat()):  # not what another process has put there since
+                    self._put_away(path, sha256, "rotten")
             return None
         return path
 
@@ -178,7 +181,7 @@ class Store:
         path = self.blobs / sha256
         self.blobs.mkdir(parents=True, exist_ok=True)
         finished.replace(path)
-        _sync_folder(self.blobs)
+        sync_folder(self.blobs)
         after = path.stat()
         # The rename touches the ctime; the rest shows that these are still the bytes that were hashed.
         if (before.st_ino, before.st_size, before.st_mtime_ns) == (after.st_ino, after.st_size, after.st_mtime_ns):
@@ -203,7 +206,7 @@ class Store:
         return self.find(record.sha256, record.size) if record else None
 
     def _unfinished(self, key: str) -> int:
-        return sum(_size(path) for path in self.partials.glob(f"{key}.*") if path.suffix != MARK_SUFFIX)
+        return sum(size_of(path) for path in self.partials.glob(f"{key}.*") if path.suffix != MARK_SUFFIX)
 
     # Keeping house
 
@@ -232,13 +235,13 @@ class Store:
         return {
             "files": sum(entry.size for entry in entries if entry.kind == "file"),
             "conversions": sum(entry.size for entry in entries if entry.kind == "conversion"),
-            "unfinished": sum(map(_size, self.partials.glob("*"))),
-            "quarantine": sum(map(_size, self.quarantine.glob("*"))),
+            "unfinished": sum(map(size_of, self.partials.glob("*"))),
+            "quarantine": sum(map(size_of, self.quarantine.glob("*"))),
         }
 
     def remove(self, sha256: str) -> int:
         """Delete a file and what was converted from it. Returns the bytes that this gave back."""
-        freed = _delete(self.blobs / _checked(sha256))
+        freed = delete(self.blobs / _checked(sha256))
         (self.origins / sha256).unlink(missing_ok=True)
         for path, record in self._records():
             if record and sha256 in (record.sha256, path.name.partition(".")[0]):
@@ -249,26 +252,26 @@ class Store:
     def garbage(self, grace: float = GRACE) -> list[Garbage]:
         """What `prune` would delete: leftovers older than `grace` seconds, the quarantine, conversions without a source."""
         found = [
-            Garbage(path=path, size=_size(path), reason="quarantined") for path in sorted(self.quarantine.glob("*"))
+            Garbage(path=path, size=size_of(path), reason="quarantined") for path in sorted(self.quarantine.glob("*"))
         ]
         for path in sorted(self.partials.glob("*")):
             finished = (self.blobs / path.name.partition(".")[0]).exists()
-            if (finished or _age(path) > grace) and not _in_use(path):
-                found.append(Garbage(path=path, size=_size(path), reason="already complete" if finished else "unfinished"))
+            if (finished or age(path) > grace) and not _in_use(path):
+                found.append(Garbage(path=path, size=size_of(path), reason="already complete" if finished else "unfinished"))
         for path, record in self._records():
             digest = path.name.partition(".")[0]
             if not (record and ((self.blobs / digest).exists() or record.source.exists())):
-                found.append(Garbage(path=path, size=_size(path), reason="conversion of a file that is gone"))
+                found.append(Garbage(path=path, size=size_of(path), reason="conversion of a file that is gone"))
                 if record and (blob := self.blobs / record.sha256).exists():
-                    found.append(Garbage(path=blob, size=_size(blob), reason="conversion of a file that is gone"))
+                    found.append(Garbage(path=blob, size=size_of(blob), reason="conversion of a file that is gone"))
         for path in sorted(self.memo.folder.glob("*")):
-            if _age(path) > WEEK:
-                found.append(Garbage(path=path, size=_size(path), reason="a verification of over a week ago"))
+            if age(path) > WEEK:
+                found.append(Garbage(path=path, size=size_of(path), reason="a verification of over a week ago"))
         return found
 
     def prune(self, garbage: Iterable[Garbage]) -> int:
         """Delete these, except downloads that have come to life since. Returns the bytes that this gave back."""
-        return sum(_delete(item.path) for item in garbage if not _in_use(item.path))
+        return sum(delete(item.path) for item in garbage if not _in_use(item.path))
 
     def _records(self) -> list[tuple[Path, Record | None]]:
         return [(path, _read_record(path)) for path in sorted(self.conversions.glob("*.json"))]
@@ -296,33 +299,3 @@ def _in_use(path: Path) -> bool:
         file.close()
         return False
     return path.exists()
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # gone between the listing and now
-        return 0
-
-
-def _age(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _delete(path: Path) -> int:
-    size = _size(path)
-    path.unlink(missing_ok=True)
-    return size
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows has no such call, and journals renames itself
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

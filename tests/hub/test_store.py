@@ -120,6 +120,7 @@ class TestPartial:
     def test_a_store_that_cannot_be_written_is_a_clear_error(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         store = Store(tmp_path / "file" / "store")
+        assert store.find(SHA256, len(CONTENT)) is None
         with pytest.raises(DiskFullError, match=r"model\.bin cannot be written to .*: Not a directory") as caught:
             put_named(store)
         assert len(str(caught.value).splitlines()) <= 3
