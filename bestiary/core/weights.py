@@ -87,7 +87,7 @@ def fill(
 def save(net: nn.Module, path: Path, rules: Sequence[Rule]) -> None:
     """Write the net's state as a safetensors file in the layout of the rules."""
     state = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
-    write_safetensors(path, keymap.save(rules, state))
+    write_safetensors(path, keymap.save(rules, state), {"format": "pt"})  # older releases of transformers insist on it
 
 
 def initialise(module: nn.Module, *, dtype: torch.dtype | None, device: torch.device | str) -> None:

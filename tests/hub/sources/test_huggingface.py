@@ -8,18 +8,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 
 from bestiary import errors
+from tests.huggingface import COMMIT, Hub, running_hub
 
 ROOT = Path(__file__).parents[3]
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = b"weights " * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
@@ -41,52 +38,10 @@ except BestiaryError as error:
 """
 
 
-@dataclass
-class Hub:
-    """What the server holds and how it behaves; `requests` is what it was asked for."""
-
-    url: str = ""
-    files: dict[str, bytes] = field(default_factory=lambda: {"model.bin": CONTENT})
-    commit: str = COMMIT
-    status: int = 200
-    reason: str = ""
-    requests: list[str] = field(default_factory=list)
-
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        self.requests.append(f"{request.command} {request.path}")
-        content = self.files.get(request.path.rpartition("/")[2])
-        status, reason = (self.status, self.reason) if content is not None else (404, "EntryNotFound")
-        body = content if status == 200 and content is not None else b"{}"
-        request.send_response(status)
-        if reason:
-            request.send_header("X-Error-Code", reason)
-        if self.commit:
-            request.send_header("X-Repo-Commit", self.commit)
-        request.send_header("X-Linked-Size", str(len(body)))
-        request.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        if request.command == "GET":
-            request.wfile.write(body)
-
-
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    hub = Hub()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            hub.answer(self)
-
-        do_GET = do_HEAD
-
-        def log_message(self, *_: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        hub.url = f"http://127.0.0.1:{server.server_port}"
-        Thread(target=server.serve_forever, daemon=True).start()
+    with running_hub({"model.bin": CONTENT}) as hub:
         yield hub
-        server.shutdown()
 
 
 def obtain(
