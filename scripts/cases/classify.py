@@ -12,6 +12,7 @@ from torch import Tensor
 
 import bestiary
 from bestiary.scripts.benchmark import Bench, Row, limit
+from bestiary.scripts.cases import need_bf16
 
 MODEL = "efficientnet-lite0"
 IMAGES = "16 images of 224²"
@@ -36,6 +37,7 @@ def classify_fp32(bench: Bench) -> Iterator[Row]:
 
 def classify_fast(bench: Bench) -> Iterator[Row]:
     """Speed of precision="fast" over the default precision."""
+    need_bf16()
     fast, default = bestiary.load(MODEL, device="cpu", precision="fast"), bestiary.load(MODEL, device="cpu")
     images = sample_images()
     low = images.to(next(fast.net.parameters()).dtype)

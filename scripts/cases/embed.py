@@ -13,6 +13,7 @@ import torch
 
 import bestiary
 from bestiary.scripts.benchmark import Bench, Row, limit
+from bestiary.scripts.cases import need_bf16
 from bestiary.text.tasks import Embedder
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def embed_fp32(bench: Bench) -> Iterator[Row]:
 
 def embed_bf16(bench: Bench) -> Iterator[Row]:
     """Speed with both in bf16."""
+    need_bf16()
     texts = sample_texts()
     ours, peer = _both("bf16", torch.bfloat16)
     times = bench.alternate(lambda: ours(texts), lambda: peer.encode(texts))
@@ -99,6 +101,7 @@ def embed_bf16(bench: Bench) -> Iterator[Row]:
 
 def embed_fast(bench: Bench) -> Iterator[Row]:
     """Speed of precision="fast" over the default precision."""
+    need_bf16()
     texts = sample_texts()
     fast, default = load("fast"), load(None)
     times = bench.alternate(lambda: fast(texts), lambda: default(texts))
@@ -107,7 +110,10 @@ def embed_fast(bench: Bench) -> Iterator[Row]:
 
 def _both(precision: str, dtype: torch.dtype) -> tuple[Embedder, SentenceTransformer]:
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()  # it reports the pooler, which it makes and never asks
+    logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         write_for_peer(Path(folder))
         peer = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": dtype})
