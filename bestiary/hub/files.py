@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from bestiary.errors import DiskFullError
 
@@ -21,6 +23,25 @@ def writing(name: str, folder: Path) -> Iterator[None]:
             f"{name} cannot be written to {folder}: {error.strerror}.\n"
             "Free some space (bestiary cache df shows what the store holds), or point BESTIARY_HOME at another disk."
         ) from error
+
+
+def try_lock(file: IO[bytes]) -> bool | None:
+    """Whether the file is now locked by this handle, until it is closed or its process ends; None where there are no locks."""
+    # Not by the library that does this for lock files: it would open the file itself, and empty it or leave a marker.
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def size_of(path: Path) -> int:

@@ -13,21 +13,11 @@ from types import TracebackType
 from typing import BinaryIO
 
 from bestiary.errors import DiskFullError, IntegrityError, SourceError
-from bestiary.hub.files import writing
+from bestiary.hub.files import try_lock, writing
 from bestiary.hub.verify import hash_stream
 
 SUFFIX = ".partial"
 MARK_SUFFIX = ".mark"
-
-
-def _lock(file: BinaryIO) -> bool | None:
-    """Whether the file is now ours alone; None where the file system has no locks."""
-    from filelock import lock_descriptor
-
-    try:
-        return lock_descriptor(file.fileno(), blocking=False)
-    except OSError:
-        return None
 
 
 def _name(folder: Path, sha256: str | None) -> Path:
@@ -40,7 +30,7 @@ def hold(path: Path) -> BinaryIO | None:
         file = path.open("r+b", buffering=0)
     except OSError:
         return None
-    if _lock(file):
+    if try_lock(file):
         return file
     file.close()
     return None
@@ -170,7 +160,7 @@ class Partial:
     def _create(self) -> BinaryIO:
         while True:
             file = self.path.open("x+b", buffering=0)
-            if _lock(file) is not False:
+            if try_lock(file) is not False:
                 return file
             file.close()  # claimed by another process before it was locked: it may have that one
             self.path = _name(self.path.parent, self.sha256)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from bestiary.hub.files import try_lock
+
+GLANCE = 0.05  # seconds between two looks
 
 
 @contextmanager
@@ -15,23 +19,14 @@ def turn(lock: Path, unfinished: Callable[[], int], patience: float, watch: Call
     Spares downloads, no more: who loses patience, or finds that there are no locks here, goes on alone and is as
     correct. `watch` is told of the other's progress.
     """
-    from filelock import FileLock, Timeout
-
-    # A marker file instead of a lock would outlive a killed process, so rather none.
-    holder = FileLock(lock, fallback_to_soft=False)
     seen, since = -1, time.monotonic()
-    with suppress(OSError):  # a folder that cannot be written, or a file system without locks
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        while time.monotonic() - since < patience:
-            try:
-                holder.acquire(timeout=0.25, poll_interval=0.02)
-                break
-            except Timeout:
-                there = unfinished()
-                if there != seen:
+    with ExitStack() as stack:
+        with suppress(OSError):  # a folder that cannot be written
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(lock.open("ab"))
+            while try_lock(file) is False and time.monotonic() - since < patience:
+                if (there := unfinished()) != seen:
                     seen, since = there, time.monotonic()
                     watch(there)
-    try:
+                time.sleep(GLANCE)
         yield
-    finally:
-        holder.release()
