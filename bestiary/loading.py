@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from bestiary import saving
 from bestiary.core import runtime, weights
 from bestiary.core.convert import convert_checkpoint
-from bestiary.core.task import Task
+from bestiary.core.task import Saver, Task
 from bestiary.errors import InputError, LicenseError
 from bestiary.hub.card import Card
 from bestiary.hub.fetch import Fetched, fetch
@@ -24,6 +23,7 @@ from bestiary.hub.settings import Settings
 from bestiary.hub.store import Store
 from bestiary.hub.trust import Trust
 from bestiary.published import folder_card, repository_card
+from bestiary.saving import export, save
 from bestiary.table import find_architecture, find_task
 
 LOCK = "bestiary.lock"  # in the working folder
@@ -71,7 +71,7 @@ def load(
     architecture = find_architecture(card.architecture)
     config = architecture.configure(card.config)
     net = weights.load(architecture, config, found.safetensors(settings), card.layout, dtype=dtype, device=target)
-    return find_task(card.task)(net, card, found.files, saving)
+    return find_task(card.task)(net, card, found.files, Saver(save, export))
 
 
 def build(name: str | os.PathLike[str], pretrained: bool = False, **changes: Any) -> nn.Module:

@@ -6,14 +6,15 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 from bestiary.core import weights
-from bestiary.core.architecture import NATIVE
+from bestiary.core.architecture import NATIVE, Architecture
 from bestiary.core.task import Task
 from bestiary.errors import DiskFullError, InputError, LayoutError
 from bestiary.hub.card import File, SourceSpec
@@ -46,14 +47,22 @@ def save(task: Task, folder: Path) -> None:
 def export(task: Task, folder: Path, layout: str) -> None:
     """Write the folder that the upstream library of the layout loads."""
     architecture = find_architecture(task.card.architecture)
-    if layout not in architecture.configs:
-        raise LayoutError(f"{architecture.name} cannot be exported to {layout!r}\nit can to: {', '.join(architecture.configs)}")
-    config = architecture.configs[layout].write(task.net.config)
+    if layout not in architecture.layouts:
+        raise LayoutError(f"{architecture.name} cannot be exported to {layout!r}\nit can to: {', '.join(architecture.layouts)}")
+    beside = _published(task, architecture, layout)
     with _new_folder(folder) as stage:
         _write_weights(task, layout, stage)
-        for name, content in architecture.folders[layout].write(task.card, config).items():
+        for name, content in beside.items():
             (stage / name).parent.mkdir(exist_ok=True)
             (stage / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _published(task: Task, architecture: Architecture, layout: str) -> Mapping[str, Any]:
+    """The JSON files that the layout puts beside the weights; some have none."""
+    if layout not in architecture.configs:
+        return {}
+    config = architecture.configs[layout].write(task.net.config)
+    return architecture.folders[layout].write(task.card, config)
 
 
 def _write_weights(task: Task, layout: str, stage: Path) -> None:

@@ -1,6 +1,8 @@
 """The front door: names, folders and repositories in; task objects and bare nets out."""
 
+import copy
 import json
+import pickle
 import shutil
 
 import pytest
@@ -51,6 +53,25 @@ def test_derived_parts_are_not_saved(embed, tmp_path):
     embed("a cat")
     embed.save(tmp_path / "mine")
     assert set(MappedTensors(tmp_path / "mine" / "model.safetensors")) == set(embed.net.state_dict())
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda task: pickle.loads(pickle.dumps(task))], ids=["deepcopy", "pickle"])
+def test_a_copy_of_a_task_answers_the_same_and_is_its_own(embed, copied):
+    embed("a cat")
+    copy_of_it = copied(embed)
+    assert torch.equal(copy_of_it("a cat"), embed("a cat"))
+    with torch.no_grad():
+        copy_of_it.net.embedding.norm.bias.add_(0.5)
+    assert not torch.allclose(copy_of_it("a cat"), embed("a cat"), atol=1e-3)
+
+
+def test_a_layout_without_a_config_gets_the_weights_alone(tmp_path):
+    classify = bestiary.load("efficientnet-lite0")
+    classify.export(tmp_path / "lite", layout="efficientnet-lite-pytorch")
+    assert [path.name for path in (tmp_path / "lite").iterdir()] == ["model.safetensors"]
+    assert "_blocks.0._depthwise_conv.weight" in MappedTensors(tmp_path / "lite" / "model.safetensors")
+    with pytest.raises(bestiary.LayoutError, match=r"cannot be exported to 'coreml'\nit can to: timm"):
+        classify.export(tmp_path / "coreml", layout="coreml")
 
 
 def test_a_folder_that_is_there_is_not_written_into(embed, tmp_path):

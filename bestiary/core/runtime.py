@@ -84,6 +84,12 @@ class InferenceNet:
         with torch.inference_mode():
             return self.derived()(*inputs)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"net": self.net}  # the rest is derived
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
     def derived(self) -> nn.Module:
         """The net for inference, as of now."""
         state = [(tensor.data_ptr(), tensor._version) for tensor in [*self.net.parameters(), *self.net.buffers()]]

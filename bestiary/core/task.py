@@ -35,12 +35,11 @@ class Provenance(Protocol):
     def origin(self) -> str: ...
 
 
-class Saver(Protocol):
-    """Writes tasks to folders; `bestiary.saving` is it."""
+class Saver(NamedTuple):
+    """The two ways of writing a task to a folder; they know cards, which the core does not."""
 
-    def save(self, task: Task, folder: Path) -> None: ...
-
-    def export(self, task: Task, folder: Path, layout: str) -> None: ...
+    save: Callable[[Task, Path], None]
+    export: Callable[[Task, Path, str], None]
 
 
 class Task(ABC):
