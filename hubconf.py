@@ -14,7 +14,7 @@ from bestiary import build, load  # noqa: F401  entry points
 
 dependencies = [
     "torch", "torchvision", "numpy", "safetensors", "tokenizers", "PIL", "yaml", "rich",
-    "huggingface_hub", "urllib3", "filelock", "platformdirs",
+    "huggingface_hub", "urllib3", "platformdirs",
 ]
 
 

@@ -51,7 +51,10 @@ def fetch(
     with ExitStack() as stack:
         sources = _Sources(card, settings.mirrors, offline, stack)
         errand = _Errand(card, Store(settings.home), sources, verify, progress or Silent())
-        return {file.name: errand.fetch(file) for file in (card.files if files is None else files)}
+        wanted = card.files if files is None else files
+        # The largest first: a source that brings all of them at once shows on its bar how far that is.
+        fetched = {file.name: errand.fetch(file) for file in sorted(wanted, key=lambda file: -(file.size or 0))}
+    return {file.name: fetched[file.name] for file in wanted}
 
 
 class _Sources:
