@@ -136,7 +136,7 @@ def _entry_records(session: Session, entries: Sequence[Entry]) -> list[dict[str,
             "size": entry.size,
             "kind": entry.kind,
             "used": entry.used,
-            "models": models.get(entry.sha256, []),
+            "models": models.get(entry.source or entry.sha256, []),
             "origin": entry.origin,
             "path": str(entry.path),
         }

@@ -40,8 +40,13 @@ class Entry:
     size: int
     path: Path
     origin: str
-    kind: Literal["file", "conversion"]
+    source: str | None  # digest of the file that this one was converted from
     used: float
+
+    @property
+    def kind(self) -> Literal["file", "conversion"]:
+        """What it is: as it came, or made of another one."""
+        return "conversion" if self.source else "file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +217,7 @@ class Store:
 
     def entries(self) -> list[Entry]:
         """What is there, unverified, by path; `find(..., verify="always")` tells whether an entry is sound."""
-        made = {record.sha256 for _, record in self._records() if record}
+        sources = {record.sha256: _source_digest(path) for path, record in self._records() if record}
         entries = []
         for path in sorted(self.blobs.glob("*")):
             if is_sha256(path.name):
@@ -223,7 +228,7 @@ class Store:
                         size=status.st_size,
                         path=path,
                         origin=self.origin(path.name) or "",
-                        kind="conversion" if path.name in made else "file",
+                        source=sources.get(path.name),
                         used=max(status.st_atime, status.st_mtime),
                     )
                 )
@@ -244,7 +249,7 @@ class Store:
         freed = delete(self.blobs / _checked(sha256))
         (self.origins / sha256).unlink(missing_ok=True)
         for path, record in self._records():
-            if record and sha256 in (record.sha256, path.name.partition(".")[0]):
+            if record and sha256 in (record.sha256, _source_digest(path)):
                 path.unlink(missing_ok=True)
                 freed += self.remove(record.sha256)
         return freed
@@ -259,8 +264,7 @@ class Store:
             if (finished or age(path) > grace) and not _in_use(path):
                 found.append(Garbage(path=path, size=size_of(path), reason="already complete" if finished else "unfinished"))
         for path, record in self._records():
-            digest = path.name.partition(".")[0]
-            if not (record and ((self.blobs / digest).exists() or record.source.exists())):
+            if not (record and ((self.blobs / _source_digest(path)).exists() or record.source.exists())):
                 found.append(Garbage(path=path, size=size_of(path), reason="conversion of a file that is gone"))
                 if record and (blob := self.blobs / record.sha256).exists():
                     found.append(Garbage(path=blob, size=size_of(blob), reason="conversion of a file that is gone"))
@@ -283,6 +287,11 @@ def _read_record(path: Path) -> Record | None:
         return Record(sha256=_checked(record["sha256"]), size=int(record["size"]), source=Path(record["source"]))
     except (OSError, ValueError, TypeError, KeyError, CardError):
         return None  # killed while writing: the conversion is made again
+
+
+def _source_digest(record: Path) -> str:
+    """The digest of the file that a conversion was made from: its record is named after it."""
+    return record.name.partition(".")[0]
 
 
 def _checked(sha256: str) -> str:

@@ -46,9 +46,11 @@ def memory(bench: Bench) -> Iterator[Row]:
 def write_model(folder: Path) -> None:
     """Write a random BERT of 1.03 GB as transformers publishes it, with the tokenizer of minilm-l6-v2."""
     from transformers import BertConfig, BertModel
+    from transformers.utils import logging
 
     import bestiary
 
+    logging.disable_progress_bar()
     BertModel(BertConfig(**SHAPE), add_pooling_layer=False).save_pretrained(folder)
     shutil.copy(bestiary.load("minilm-l6-v2", device="cpu").file("tokenizer"), folder / "tokenizer.json")
 

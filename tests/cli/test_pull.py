@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bestiary.hub.store import Store
 from tests.cli.conftest import Zoo
 
 
@@ -81,3 +82,22 @@ def test_verify_downloads_nothing(sphinx: Zoo) -> None:
     assert completed.returncode == 7
     assert {line.split("\t")[3] for line in completed.stdout.splitlines()} == {"absent"}
     assert not (sphinx.home / "blobs").exists()
+
+
+def _reverse(source: Path, target: Path) -> None:
+    target.write_bytes(source.read_bytes()[::-1])
+
+
+def test_verify_reads_what_was_converted_too(sphinx: Zoo) -> None:
+    assert sphinx.run("pull", "sphinx").returncode == 0
+    store = Store(sphinx.home)
+    (source,) = [entry for entry in store.entries() if entry.path.read_bytes() == b"riddle"]
+    made = store.converted(source.path, source.sha256, "reversed", 1, _reverse)
+    assert [line[1] for line in sphinx.lines("verify", "sphinx")] == [
+        "sphinx.safetensors", "sphinx.safetensors, converted", "tokenizer.json",
+    ]  # fmt: skip
+    made.chmod(0o644)
+    made.write_bytes(b"elddiR")
+    completed = sphinx.run("verify", "sphinx")
+    assert completed.returncode == 5
+    assert [line.split("\t")[3] for line in completed.stdout.splitlines()] == ["sound", "rotten", "sound"]
