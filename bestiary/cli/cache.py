@@ -77,11 +77,11 @@ def rm(session: Session, names: tuple[str, ...], dry_run: bool, yes: bool) -> No
     """
     _check_consent(dry_run, yes)
     stored = {entry.sha256: entry for entry in session.store.entries()}
-    chosen = {digest: stored[digest] for name in names for digest in _digests(session, name, stored)}
-    records = _entry_records(session, list(chosen.values()))
+    named = {digest for name in names for digest in _digests(session, name, stored)}
+    records = _entry_records(session, [entry for entry in stored.values() if named & {entry.sha256, entry.source}])
     emit_records(session, "files", ENTRY_COLUMNS, records)
     if _agreed(records, dry_run, yes):
-        for digest in chosen:
+        for digest in named:
             session.store.remove(digest)
 
 
@@ -174,6 +174,8 @@ def _check_consent(dry_run: bool, yes: bool) -> None:
 
 def _agreed(records: Sequence[Mapping[str, Any]], dry_run: bool, yes: bool) -> bool:
     """Whether to delete what has just been listed: said so beforehand, or asked on the terminal."""
+    if not records:
+        click.echo("nothing to delete", err=True)
     if dry_run or not records:
         return False
     size = as_size(sum(record["size"] for record in records))

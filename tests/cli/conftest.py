@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 import threading
@@ -115,17 +116,25 @@ class Zoo:
         os.close(terminal)
         os.write(controller, typed.encode())
         shown = b""
-        while True:
-            try:
-                part = os.read(controller, 65536)
-            except OSError as error:  # how Linux says that the other end is closed
-                assert error.errno == errno.EIO
-                break
-            if not part:
-                break
-            shown += part
-        os.close(controller)
-        return child.wait(DEADLINE), shown.decode()
+        try:
+            while part := _read(controller):
+                shown += part
+            return child.wait(DEADLINE), shown.decode()
+        finally:
+            child.kill()
+            child.wait()
+            os.close(controller)
+
+
+def _read(controller: int) -> bytes:
+    """What appears next on a terminal; nothing once its other end is closed."""
+    ready, _, _ = select.select([controller], [], [], DEADLINE)
+    assert ready, "the command neither prints nor ends"
+    try:
+        return os.read(controller, 65536)
+    except OSError as error:  # how Linux says that the other end is closed
+        assert error.errno == errno.EIO
+        return b""
 
 
 @pytest.fixture

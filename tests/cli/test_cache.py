@@ -1,9 +1,11 @@
 """cache: what lies there, what is deleted and what is not, and what rotted."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from bestiary.hub.store import Store
 from tests.cli.conftest import Zoo
 
 
@@ -14,6 +16,10 @@ def filled(zoo: Zoo, served: str) -> Zoo:
     zoo.add("sphinx", {"sphinx.safetensors": b"riddle" * 100, "tokenizer.json": b"{}"}, source=f"url: {served}")
     assert zoo.run("pull", "griffin", "sphinx").returncode == 0
     return zoo
+
+
+def _append(source: Path, target: Path) -> None:
+    target.write_bytes(source.read_bytes() + b"!")
 
 
 def stored(zoo: Zoo) -> list[list[str]]:
@@ -42,6 +48,22 @@ def test_df_adds_up(filled: Zoo) -> None:
 def test_rm_deletes_the_files_of_a_model(filled: Zoo) -> None:
     assert filled.run("cache", "rm", "sphinx", "--yes").returncode == 0
     assert stored(filled) == [["griffin"]]
+
+
+def test_rm_takes_conversions_along_and_says_so(filled: Zoo) -> None:
+    store = Store(filled.home)
+    source = blob(filled, b"riddle" * 100)
+    store.converted(source, source.name, "copy", 1, _append)
+    assert stored(filled) == [["griffin"], ["griffin", "sphinx"], ["sphinx"], ["sphinx"]]
+    listed = filled.json("cache", "rm", "sphinx", "--yes")["files"]
+    assert sorted((record["size"], record["kind"]) for record in listed) == [(2, "file"), (600, "file"), (601, "conversion")]
+    assert stored(filled) == [["griffin"]]
+
+
+def test_rm_of_what_is_not_there_says_so(filled: Zoo) -> None:
+    assert filled.run("cache", "rm", "sphinx", "--yes").returncode == 0
+    completed = filled.run("cache", "rm", "sphinx", "--yes")
+    assert (completed.returncode, completed.stdout, completed.stderr) == (0, "", "nothing to delete\n")
 
 
 def test_rm_takes_the_beginning_of_a_digest(filled: Zoo) -> None:
@@ -84,8 +106,6 @@ def test_prune_deletes_what_is_quarantined_and_keeps_the_rest(filled: Zoo) -> No
 
 
 def test_prune_keeps_the_cache_limit_by_giving_up_what_was_not_used_for_longest(filled: Zoo) -> None:
-    import os
-
     os.utime(blob(filled, b"feather" * 100), (0, 0))
     filled.environment["BESTIARY_CACHE_LIMIT"] = "650"
     assert filled.run("cache", "prune", "--yes").returncode == 0

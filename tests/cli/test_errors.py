@@ -4,6 +4,7 @@ import os
 import pty
 import signal
 import subprocess
+from contextlib import suppress
 
 import pytest
 
@@ -83,15 +84,24 @@ def test_ctrl_c_leaves_with_130_and_deletes_nothing(zoo: Zoo, served: str) -> No
         stderr=subprocess.PIPE,
     )  # fmt: skip
     assert command.stderr
-    question = b""
-    while not question.endswith(b"]: "):
-        letter = command.stderr.read(1)
-        assert letter, question
-        question += letter
-    os.kill(command.pid, signal.SIGINT)
-    _, rest = command.communicate(timeout=60)
-    os.close(controller)
-    os.close(terminal)
+    try:
+        question = b""
+        while not question.endswith(b"]: "):
+            letter = command.stderr.read(1)
+            assert letter, question
+            question += letter
+        for _ in range(60):  # a signal that comes just before it begins to wait for the answer does not wake it
+            os.kill(command.pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                command.wait(1)
+                break
+        rest = command.stderr.read()
+    finally:
+        command.kill()
+        command.wait()
+        command.stderr.close()
+        os.close(controller)
+        os.close(terminal)
     assert command.returncode == 130
     assert b"Traceback" not in rest
     assert zoo.json("ls", "sphinx")["models"][0]["stored"] is True
