@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import bestiary
+import hubconf
 from bestiary.hub.card import _KEYS as CARD_KEYS
 from bestiary.text.tasks import EmbedderPreprocess
 from bestiary.vision.transforms import Preprocess as ImagePreprocess
@@ -63,10 +64,7 @@ def test_every_key_of_a_card_is_explained() -> None:
 
 def test_every_third_party_module_is_a_declared_dependency() -> None:
     """A module that is there only because another package brings it breaks when that package drops it."""
-    extras = PROJECT["project"]["optional-dependencies"]
-    listed = [*PROJECT["project"]["dependencies"], *(line for name in extras if name != "dev" for line in extras[name])]
-    declared = {re.split(r"[^\w-]", line)[0].lower().replace("-", "_") for line in listed}
-    known = {IMPORTED_AS.get(name, name) for name in declared} | {"bestiary"} | sys.stdlib_module_names
+    known = declared_modules() | {"bestiary"} | sys.stdlib_module_names
     undeclared = {
         f"{path.relative_to(ROOT)}: {module}"
         for path in (ROOT / "bestiary").rglob("*.py")
@@ -74,6 +72,18 @@ def test_every_third_party_module_is_a_declared_dependency() -> None:
         if module not in known
     }
     assert undeclared == set()
+
+
+def test_torch_hub_asks_for_declared_dependencies_only() -> None:
+    assert set(hubconf.dependencies) <= declared_modules()
+
+
+def declared_modules() -> set[str]:
+    """The modules of the dependencies and of the extras that are for users."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    listed = [*PROJECT["project"]["dependencies"], *(line for name in extras if name != "dev" for line in extras[name])]
+    declared = {re.split(r"[^\w-]", line)[0].lower().replace("-", "_") for line in listed}
+    return {IMPORTED_AS.get(name, name) for name in declared}
 
 
 def imported_modules(path: Path) -> Iterator[str]:

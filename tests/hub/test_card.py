@@ -11,7 +11,7 @@ from bestiary.errors import CardError
 from bestiary.hub import frontmatter
 from bestiary.hub.card import Component, File, Metric, SourceSpec, parse_card, read_card
 
-SHIPPED = sorted((Path(__file__).parents[2] / "model_cards").glob("*.md"))
+SHIPPED = sorted((Path(__file__).parents[2] / "model_cards").glob("[a-z0-9]*.md"))
 DIGEST = "0123456789abcdef" * 4
 
 WHOLE = f"""---
