@@ -79,9 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(error.format_message() + _pointer_to_help(error))
         return error.exit_code
     except BestiaryError as error:
-        if session.debug:
-            raise
-        _complain(str(error))
+        _complain(_traceback(error) if session.debug else str(error))
         return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more on its way out
@@ -93,6 +91,12 @@ def _complain(message: str) -> None:
     from bestiary.cli.output import clean
 
     click.echo(f"error: {clean(message)}", err=True)
+
+
+def _traceback(error: BestiaryError) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(error))
 
 
 def _pointer_to_help(error: click.ClickException) -> str:

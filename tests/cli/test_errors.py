@@ -67,7 +67,7 @@ def test_a_source_without_the_file(zoo: Zoo, served: str) -> None:
 
 def test_debug_prints_the_traceback(zoo: Zoo) -> None:
     completed = zoo.run("show", "sfinx", "--debug")
-    assert completed.returncode != 0
+    assert completed.returncode == 3
     assert "Traceback" in completed.stderr and "UnknownModel" in completed.stderr
 
 
