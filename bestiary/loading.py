@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import nn
 
 from bestiary.core import runtime, weights
 from bestiary.core.convert import convert_checkpoint
 from bestiary.core.task import Saver, Task
-from bestiary.errors import InputError, LicenseError
+from bestiary.errors import InputError
 from bestiary.hub.card import Card
-from bestiary.hub.fetch import Fetched, fetch
-from bestiary.hub.lock import Lock, Pin
+from bestiary.hub.fetch import Fetched
+from bestiary.hub.lock import LOCK, Lock
 from bestiary.hub.progress import standard_progress
 from bestiary.hub.registry import Registry
 from bestiary.hub.settings import Settings
@@ -26,7 +25,6 @@ from bestiary.published import folder_card, repository_card
 from bestiary.saving import export, save
 from bestiary.table import find_architecture, find_task
 
-LOCK = "bestiary.lock"  # in the working folder
 CONVERTER = ("torch", 1)  # name and version of convert_checkpoint; a new version converts anew
 
 
@@ -66,12 +64,13 @@ def load(
         raise InputError(f'trust={trust!r} is not known\nit is None or "first-use"')
     settings = Settings.read(home=home, offline=offline)
     target = runtime.pick_device(device)
-    found = _find(os.fspath(name), settings, Trust(Lock(Path(lock)), trust == "first-use"), accept_license)
-    card, dtype = found.card, runtime.pick_dtype(precision, found.card.precision, target)
-    architecture = find_architecture(card.architecture)
-    config = architecture.configure(card.config)
-    net = weights.load(architecture, config, found.safetensors(settings), card.layout, dtype=dtype, device=target)
-    return find_task(card.task)(net, card, found.files, Saver(save, export))
+    agreed = Trust(lock=Lock(Path(lock)), first_use=trust == "first-use", accept_license=accept_license)
+    card = _card(os.fspath(name), settings, agreed)
+    architecture, task = find_architecture(card.architecture), find_task(card.task)
+    config, dtype = architecture.configure(card.config), runtime.pick_dtype(precision, card.precision, target)
+    files = agreed.fetch(card, settings, standard_progress())
+    net = weights.load(architecture, config, _safetensors(card, files, settings), card.layout, dtype=dtype, device=target)
+    return task(net, card, files, Saver(save, export))
 
 
 def build(name: str | os.PathLike[str], pretrained: bool = False, **changes: Any) -> nn.Module:
@@ -86,7 +85,7 @@ def build(name: str | os.PathLike[str], pretrained: bool = False, **changes: Any
     >>> bestiary.build("efficientnet-lite0", num_classes=10).head.out_features
     10
     """
-    settings, trust = Settings.read(), Trust(Lock(LOCK))
+    settings, trust = Settings.read(), Trust(lock=Lock(LOCK))
     card = _card(os.fspath(name), settings, trust)
     architecture = find_architecture(card.architecture)
     config = architecture.configure({**card.config, **changes})
@@ -95,33 +94,8 @@ def build(name: str | os.PathLike[str], pretrained: bool = False, **changes: Any
     published = architecture.configure(card.config)
     resized = [field for field in architecture.resized_by if getattr(config, field) != getattr(published, field)]
     fresh = [part for field in resized for part in architecture.resized_by[field]]
-    path = _fetch(card, settings, trust).safetensors(settings)
+    path = _safetensors(card, trust.fetch(card, settings, standard_progress()), settings)
     return weights.load(architecture, config, path, card.layout, fresh=fresh).train()
-
-
-class Found(NamedTuple):
-    """A card and its verified files by name."""
-
-    card: Card
-    files: Mapping[str, Fetched]
-
-    def safetensors(self, settings: Settings) -> Path:
-        """The weights; what is in another format is converted once."""
-        weights_file = self.files[self.card.file("weights").name]
-        if weights_file.file.name.endswith(".safetensors"):
-            return weights_file.path
-        digest = weights_file.file.sha256
-        assert digest is not None  # fetched files have one
-        return Store(settings.home).converted(weights_file.path, digest, *CONVERTER, convert_checkpoint)
-
-
-def _find(name: str, settings: Settings, trust: Trust, accept_license: bool) -> Found:
-    card = _card(name, settings, trust)
-    if card.accept_license and not accept_license:
-        raise LicenseError(
-            f"{card.name} wants its licence, {card.license}, accepted first\nread its card, then pass accept_license=True"
-        )
-    return _fetch(card, settings, trust)
 
 
 def _card(name: str, settings: Settings, trust: Trust) -> Card:
@@ -133,20 +107,10 @@ def _card(name: str, settings: Settings, trust: Trust) -> Card:
     return Registry.standard(settings).card(name)
 
 
-def _fetch(card: Card, settings: Settings, trust: Trust) -> Found:
-    """The files of a card. Those that it does not pin have to be what the lock file says."""
-    if card.pinned:
-        return Found(card, fetch(card, settings, progress=standard_progress()))
-    revision = next(source.revision for source in card.sources if source.revision)
-    pins = trust.pins(card.name, revision)
-    known = (replace(file, **pins[file.name]._asdict()) if file.name in pins else file for file in card.files)
-    card = replace(card, files=tuple(known))
-    files = fetch(card, settings, progress=standard_progress())
-    trust.settle(card.name, revision, {name: _pin(fetched) for name, fetched in files.items()})
-    return Found(replace(card, files=tuple(fetched.file for fetched in files.values())), files)
-
-
-def _pin(fetched: Fetched) -> Pin:
-    size, sha256 = fetched.file.size, fetched.file.sha256
-    assert size is not None and sha256 is not None  # fetched files have both
-    return Pin(size, sha256)
+def _safetensors(card: Card, files: Mapping[str, Fetched], settings: Settings) -> Path:
+    """The weights; what is in another format is converted once."""
+    fetched = files[card.file("weights").name]
+    if fetched.file.name.endswith(".safetensors"):
+        return fetched.path
+    assert fetched.file.sha256 is not None  # fetched files have one
+    return Store(settings.home).converted(fetched.path, fetched.file.sha256, *CONVERTER, convert_checkpoint)

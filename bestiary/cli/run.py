@@ -9,16 +9,15 @@ from typing import Any
 import click
 
 from bestiary.cli.output import emit
-from bestiary.cli.session import Session, complete_name, shared_options
+from bestiary.cli.session import Session, complete_name, shared_options, trust_options
 
 
 @click.command()
 @click.argument("name", shell_complete=complete_name)
 @click.argument("inputs", nargs=-1, required=True)
-@click.option("--precision", help="fast, fp32, bf16, fp16 or int8; the card's own if not given.")
+@click.option("--precision", help="fast, fp32 (the default), bf16 or fp16.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")
-@click.option("--trust", type=click.Choice(["first-use"]), help="Load files that nothing pins yet, and pin what came.")
-@click.option("--accept-license", is_flag=True, help="Accept the licence of a model that asks for it.")
+@trust_options
 @shared_options
 @click.pass_obj
 def run(session: Session, /, name: str, inputs: tuple[str, ...], **choices: Any) -> None:

@@ -94,6 +94,18 @@ def shared_options(command: Command) -> Command:
     return command
 
 
+def trust_options(command: Command) -> Command:
+    """The options of a verb that may have to be told what a person agrees to."""
+    options = (
+        click.option("--trust", type=click.Choice(["first-use"]), help="Take files that nothing pins yet, and pin what came."),
+        click.option("--lock", default="bestiary.lock", show_default=True, metavar="FILE", help="The lock file."),
+        click.option("--accept-license", is_flag=True, help="Accept the licence of a model that asks for it."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def complete_name(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Card names that begin with `incomplete`, for a shell."""
     try:

@@ -32,6 +32,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+LOCK = "bestiary.lock"   # in the working folder, unless told otherwise
 SCHEMA = 1
 PATIENCE = 10.0   # seconds; a writer needs milliseconds, so a draft that is older was left by one that was killed
 

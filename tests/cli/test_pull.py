@@ -1,6 +1,7 @@
 """pull and verify: files that come, and files that are what they should be."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,23 @@ def test_a_licence_to_accept_is_asked_for(sphinx: Zoo) -> None:
     assert refused.returncode == 8
     assert "--accept-license" in refused.stderr
     assert sphinx.run("pull", "sphinx", "--accept-license").returncode == 0
+
+
+def test_what_nothing_pins_is_pinned_when_trusted(sphinx: Zoo) -> None:
+    card = sphinx.cards / "sphinx.md"
+    text = re.sub(r"\{size: \d+, sha256: \w+, ", "{", card.read_text())
+    # The folder beside the card is asked first, so no hub is needed.
+    sources = "  sources:\n    - path: .\n    - {hf: zoo/sphinx, revision: main}"
+    text = text.replace("  sources:", f"  pinned: false\n{sources}")
+    card.write_text(text)
+    refused = sphinx.run("pull", "sphinx", "--offline")
+    assert refused.returncode == 5
+    assert "--trust first-use" in refused.stderr
+    assert sphinx.run("pull", "sphinx", "--trust", "first-use").returncode == 0
+    assert "sphinx.safetensors" in (sphinx.folder / "bestiary.lock").read_text()
+    assert sphinx.run("pull", "sphinx").returncode == 0
+    (sphinx.cards / "sphinx.safetensors").write_bytes(b"riddl3")
+    assert sphinx.run("pull", "sphinx", "--offline").returncode == 5
 
 
 def test_verify_of_sound_files(sphinx: Zoo) -> None:
