@@ -73,6 +73,7 @@ class MappedTensors(Mapping[str, Tensor]):
         LayoutError: the file is not well-formed safetensors, or cannot be read.
 
     Example:
+        >>> write_safetensors("model.safetensors", {"embedding.weight": torch.zeros(30522, 384)})
         >>> tensors = MappedTensors("model.safetensors")
         >>> tensors.shape("embedding.weight")
         (30522, 384)

@@ -51,7 +51,7 @@ class Lock:
     """One lock file; it need not exist yet.
 
         >>> lock = Lock("bestiary.lock")
-        >>> lock.record("voices", "3f1c", {"model.safetensors": Pin(4096, digest)})
+        >>> lock.record("voices", "3f1c", {"model.safetensors": Pin(4096, "0" * 64)})
         >>> lock.pins("voices", "3f1c")["model.safetensors"].size
         4096
     """

@@ -57,6 +57,7 @@ class EfficientNetConfig:
 class EfficientNet(nn.Module):
     """Images to the logits of classes.
 
+    >>> import torch
     >>> net = EfficientNet(VARIANTS["efficientnet_lite0"]).eval()
     >>> images = torch.randn(2, 3, 224, 224)
     >>> net(images).shape, net.features(images).shape

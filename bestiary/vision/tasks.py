@@ -32,7 +32,7 @@ class ImageClassifier(Task):
 
     >>> import bestiary
     >>> classify = bestiary.load("efficientnet-lite0")
-    >>> classify("scripts/chelsea.jpg", top=1)[0].name
+    >>> classify("cat.jpg", top=1)[0].name
     'tiger cat'
     """
 
