@@ -98,7 +98,8 @@ class ConvNorm(nn.Module):
         weight, norm = self.convolution.weight, self.norm
         assert norm.running_mean is not None and norm.running_var is not None
         values = (weight, norm.running_mean, norm.running_var, norm.weight, norm.bias)
-        kernel, mean, variance, scale, shift = (value.detach().float() for value in values)
+        precise = torch.promote_types(weight.dtype, torch.float32)  # bf16 has too few digits to divide by a deviation
+        kernel, mean, variance, scale, shift = (value.detach().to(precise) for value in values)
         folded = fuse_conv_bn_weights(kernel, None, mean, variance, norm.eps, scale, shift)
         kernel, bias = (value.detach().to(weight.dtype) for value in folded)
         kernel = kernel.contiguous(memory_format=torch.channels_last)
