@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Collection
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
 
 from bestiary.errors import InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FASTEST_FIRST = ("bf16", "fp16")
@@ -57,9 +61,35 @@ def computes_natively(dtype: torch.dtype, device: torch.device) -> bool:
     return dtype == torch.float16
 
 
-def packed_rows(device: torch.device) -> int:
-    """How many rows of packed tokens to compute at once: on a CPU, as many as leave a block's activations in the cache."""
-    return 2048 if device.type == "cpu" else 65536
+def packed_rows(device: torch.device, rows: int) -> int:
+    """How many of so many packed rows to compute at once.
+
+    On a CPU, as few as leave the activations of a block in the cache and keep every thread of `side_by_side` busy.
+    """
+    if device.type != "cpu":
+        return 65536
+    return min(1024, max(256, rows // (2 * torch.get_num_threads())))
+
+
+def side_by_side(compute: Callable[[Item], Result], items: Sequence[Item], device: torch.device) -> list[Result]:
+    """What `compute` makes of each item.
+
+    On a CPU the items are computed side by side, each by one thread. Threads that share every product wait for one another
+    at the end of each, all for the one that the system held up; threads with products of their own never wait.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or not 1 < threads <= len(items):
+        return [compute(item) for item in items]
+    try:
+        with ThreadPoolExecutor(threads, initializer=_be_single) as pool:
+            return list(pool.map(compute, items))
+    finally:
+        torch.set_num_threads(threads)  # what a thread sets for itself, torch also gives to those that start later
+
+
+def _be_single() -> None:
+    torch.get_num_threads()  # a thread takes up the common setting at its first question, and would else do so later
+    torch.set_num_threads(1)
 
 
 def images_at_once(device: torch.device) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bestiary.core.packing import batches, first_rows, mean_rows, pack
 from bestiary.core.record import record
-from bestiary.core.runtime import packed_rows
+from bestiary.core.runtime import packed_rows, side_by_side
 from bestiary.core.task import Report, Task, streamed
 from bestiary.errors import InputError
 from bestiary.text.transforms import Tokenizer
@@ -77,8 +77,11 @@ class Embedder(Task):
         tokens = self.tokenizer(texts)
         config: Any = self.net.config
         vectors = torch.empty(len(texts), config.width)
-        for indices in batches([len(ids) for ids in tokens], packed_rows(self.device)):
-            vectors[indices] = self._embed_packed([tokens[index] for index in indices])
+        lengths = [len(ids) for ids in tokens]
+        groups = list(batches(lengths, packed_rows(self.device, sum(lengths))))
+        answers = side_by_side(lambda group: self._embed_packed([tokens[index] for index in group]), groups, self.device)
+        for group, answer in zip(groups, answers, strict=True):
+            vectors[group] = answer
         return vectors
 
     def _embed_packed(self, tokens: Sequence[Sequence[int]]) -> Tensor:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import random
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -55,27 +53,6 @@ def load(precision: str | None) -> Embedder:
     return model
 
 
-def write_for_peer(folder: Path) -> None:
-    """Write the model as sentence-transformers publishes it: our export, and beside it the pooling that the card names."""
-    embedder = load("fp32")
-    embedder.export(folder, layout="transformers")
-    width, longest = embedder.card.config["width"], embedder.card.preprocess["max_length"]
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
-    files = {
-        "modules.json": [
-            {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for number, (path, kind) in enumerate(modules)
-        ],
-        "sentence_bert_config.json": {"max_seq_length": longest, "do_lower_case": False},
-        "1_Pooling/config.json": {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True},
-    }
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(content), encoding="utf-8")
-    (folder / "2_Normalize").mkdir()
-
-
 def embed_fp32(bench: Bench) -> Iterator[Row]:
     """Speed at fp32, and that the vectors are the peer's and do not depend on their neighbours."""
     texts = sample_texts()
@@ -115,7 +92,7 @@ def _both(precision: str, dtype: torch.dtype) -> tuple[Embedder, SentenceTransfo
     logging.set_verbosity_error()  # it reports the pooler, which it makes and never asks
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
-        write_for_peer(Path(folder))
+        load("fp32").export(folder, layout="transformers")
         peer = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": dtype})
     return load(precision), peer
 
