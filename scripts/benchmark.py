@@ -24,6 +24,7 @@ CASES = {
     "embed-fast": "bestiary.scripts.cases.embed:embed_fast",
     "classify-fp32": "bestiary.scripts.cases.classify:classify_fp32",
     "classify-fast": "bestiary.scripts.cases.classify:classify_fast",
+    "precision": "bestiary.scripts.cases.precision:precision",
     "start": "bestiary.scripts.cases.start:start",
     "cli-start": "bestiary.scripts.cases.start:cli_start",
     "download": "bestiary.scripts.cases.download:download",
