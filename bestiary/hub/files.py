@@ -44,6 +44,11 @@ def try_lock(file: IO[bytes]) -> bool | None:
     return True
 
 
+def random_name() -> str:
+    """A name that no other process will think of."""
+    return os.urandom(8).hex()
+
+
 def size_of(path: Path) -> int:
     """Bytes; 0 for a file that is gone."""
     try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,15 +11,15 @@ from types import TracebackType
 from typing import BinaryIO
 
 from bestiary.errors import DiskFullError, IntegrityError, SourceError
-from bestiary.hub.files import try_lock, writing
-from bestiary.hub.verify import hash_stream
+from bestiary.hub.files import random_name, try_lock, writing
+from bestiary.hub.verify import hash_stream, new_digest
 
 SUFFIX = ".partial"
 MARK_SUFFIX = ".mark"
 
 
 def _name(folder: Path, sha256: str | None) -> Path:
-    return folder / f"{sha256 or 'unpinned'}.{secrets.token_hex(8)}{SUFFIX}"
+    return folder / f"{sha256 or 'unpinned'}.{random_name()}{SUFFIX}"
 
 
 def hold(path: Path) -> BinaryIO | None:
@@ -64,7 +62,7 @@ class Partial:
         self._watch = watch
         self._file: BinaryIO | None = None
         self._offset = 0
-        self._digest = hashlib.sha256()
+        self._digest = new_digest()
         self._claimed = False
 
     def __enter__(self) -> Partial:
@@ -126,7 +124,7 @@ class Partial:
         with writing(self.name, self.path.parent):
             file.seek(0)
             file.truncate()
-        self._digest = hashlib.sha256()
+        self._digest = new_digest()
         self._offset = 0
         self.inherited = False
 
@@ -140,7 +138,7 @@ class Partial:
         self._check_owner()
         if self._claimed:
             file.seek(0)
-            self._digest = hashlib.sha256()
+            self._digest = new_digest()
             hash_stream(file, self._digest)
         with writing(self.name, self.path.parent):
             os.fsync(file.fileno())

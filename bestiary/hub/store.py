@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from bestiary.errors import CardError, IntegrityError
-from bestiary.hub.files import age, delete, size_of, sync_folder, writing
+from bestiary.hub.files import age, delete, random_name, size_of, sync_folder, writing
 from bestiary.hub.names import is_sha256
 from bestiary.hub.partial import MARK_SUFFIX, SUFFIX, Partial, hold
 from bestiary.hub.turn import turn
@@ -150,7 +149,7 @@ class Store:
         with self.turn(key):
             if path := self._conversion(key):
                 return path
-            target = self.partials / f"{key}.{secrets.token_hex(8)}.conversion"
+            target = self.partials / f"{key}.{random_name()}.conversion"
             try:
                 with writing(f"The conversion of {source.name}", self.home):
                     self.partials.mkdir(parents=True, exist_ok=True)
@@ -200,7 +199,7 @@ class Store:
             path.replace(self.quarantine / f"{sha256}.{actual}")
 
     def _write_state(self, path: Path, text: str) -> None:
-        scratch = self.partials / f"{secrets.token_hex(8)}.state"
+        scratch = self.partials / f"{random_name()}.state"
         self.partials.mkdir(parents=True, exist_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch.write_text(text, encoding="utf-8")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import time
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from bestiary.errors import IntegrityError
+
+if TYPE_CHECKING:
+    import hashlib
 
 CHUNK = 1 << 20  # bytes; large enough that Python costs nothing beside sha256, small enough to stay in the cache
 WEEK = 7 * 24 * 3600  # seconds
@@ -84,9 +86,16 @@ def check_file(path: Path, sha256: str, size: int, memo: Memo, verify: Verify = 
         raise IntegrityError(f"{path} has sha256 {actual[:12]}… instead of {sha256[:12]}….\nRemove it and load again.")
 
 
+def new_digest() -> hashlib._Hash:
+    """A sha256 to add bytes to."""
+    import hashlib  # OpenSSL comes with it, a tenth of what a listing may take
+
+    return hashlib.sha256()
+
+
 def hash_stream(file: BinaryIO, digest: hashlib._Hash | None = None) -> str:
     """The sha256, as 64 hexadecimal digits, of what is left to read; added to `digest` where one is given."""
-    digest = digest or hashlib.sha256()
+    digest = digest or new_digest()
     while chunk := file.read(CHUNK):
         digest.update(chunk)
     return digest.hexdigest()
