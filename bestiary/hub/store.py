@@ -17,9 +17,8 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from bestiary.errors import CardError, IntegrityError
 from bestiary.hub.files import age, delete, random_name, size_of, sync_folder, writing
@@ -31,8 +30,7 @@ from bestiary.hub.verify import WEEK, Memo, Verify, check_file, digest_file, has
 GRACE = 24 * 3600.0  # seconds for which an unfinished download is kept to be continued
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One file of the store. `size` is in bytes, `used` the time of its last verification or use, in Unix seconds."""
 
     sha256: str
@@ -48,8 +46,7 @@ class Entry:
         return "conversion" if self.source else "file"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Garbage:
+class Garbage(NamedTuple):
     """Something that `prune` would delete, and why."""
 
     path: Path
@@ -57,8 +54,7 @@ class Garbage:
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Record:
+class Record(NamedTuple):
     """What a conversion made: a blob, from the file that lay at `source`."""
 
     sha256: str
