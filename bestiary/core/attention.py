@@ -86,9 +86,5 @@ def _attend_dense(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
 
 def _attend_runs(query: Tensor, key: Tensor, value: Tensor, mask: Ragged) -> Tensor:
     """Packed rows: one dense batch for every run of sequences of equal length."""
-    attended = []
-    for start, sequences, length in mask.runs():
-        rows = slice(start, start + sequences * length)
-        q, k, v = (x[rows].unflatten(0, (sequences, length)) for x in (query, key, value))
-        attended.append(_attend_dense(q, k, v, None).flatten(0, 1))
-    return torch.cat(attended)
+    attended = (_attend_dense(run.of(query), run.of(key), run.of(value), None) for run in mask.runs())
+    return torch.cat([batch.flatten(0, 1) for batch in attended])

@@ -37,6 +37,10 @@ class Run(NamedTuple):
     sequences: int
     length: int
 
+    def of(self, rows: Tensor) -> Tensor:
+        """These sequences as a dense batch, a view: (rows, ...) → (sequences, length, ...)."""
+        return rows[self.start : self.start + self.sequences * self.length].unflatten(0, (self.sequences, self.length))
+
 
 class Packed(NamedTuple):
     """Token ids of several sequences end to end, the position of each in its own sequence, and the mask."""
@@ -80,11 +84,9 @@ def batches(lengths: Sequence[int], rows: int) -> Iterator[list[int]]:
 
 def mean_rows(hidden_states: Tensor, mask: Ragged) -> Tensor:
     """The mean of the rows of each sequence: (rows, width) → (sequences, width)."""
-    lengths = torch.tensor(mask.lengths, device=hidden_states.device)
-    return torch.segment_reduce(hidden_states, "mean", lengths=lengths, axis=0)
+    return torch.cat([run.of(hidden_states).mean(1) for run in mask.runs()])
 
 
 def first_rows(hidden_states: Tensor, mask: Ragged) -> Tensor:
     """The first row of each sequence, where encoders keep their class token: (rows, width) → (sequences, width)."""
-    lengths = torch.tensor(mask.lengths, device=hidden_states.device)
-    return hidden_states[lengths.cumsum(0) - lengths]
+    return torch.cat([run.of(hidden_states)[:, 0] for run in mask.runs()])
