@@ -98,7 +98,7 @@ def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_case_of_the_table_is_there() -> None:
-    own = {name: place for name, place in benchmark.CASES.items() if place.startswith("bestiary.")}
-    assert len(own) == 9
+    own = [name for name, place in benchmark.CASES.items() if place.startswith("bestiary.")]
+    assert {"embed-fp32", "classify-fp32", "start", "download", "memory"} <= set(own)
     for name in own:
         assert callable(benchmark._case(name))
