@@ -136,6 +136,8 @@ def _show_person(card: Card, files: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from bestiary.cli.markdown import render
+
     facts = {**_facts(card), "size": as_size(card.size)}
     for number, source in enumerate(card.sources):
         facts["sources" if number == 0 else " " * number] = _source(source)
@@ -148,9 +150,5 @@ def _show_person(card: Card, files: list[dict[str, Any]]) -> None:
     short = [{**record, "sha256": f"{(record['sha256'] or '')[:12]}…"} for record in files]
     emit_table([column.key for column in FILE_COLUMNS], [[form(record[key]) for key, form in FILE_COLUMNS] for record in short])
     terminal.print()
-    # Markdown is written to be read as it stands; rich's own rendering of it would take half as long again as all the rest.
-    for line in clean(card.text).splitlines():
-        heading = line.startswith("#")
-        text = Text(line.lstrip("# ") if heading else line, style="bold" if heading else "")
-        text.highlight_regex(r"`[^`]+`", "cyan")
-        terminal.print(text)
+    for line in render(clean(card.text).strip()):
+        terminal.print(line)
