@@ -6,7 +6,6 @@ and the road goes on as for every card.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bestiary.core.architecture import Architecture
+from bestiary.core.configmap import read_json
 from bestiary.errors import InputError, LayoutError, SourceError
 from bestiary.hub import frontmatter
 from bestiary.hub.card import Card, File, SourceSpec, read_card
@@ -55,7 +55,7 @@ def repository_card(name: str, settings: Settings, trust: Trust) -> Card:
     trust.pins(name, revision)
     source = HuggingFaceSource(SourceSpec(kind="hf", address=address, revision=revision))
     folder = source.download(CONFIG, local_files_only=settings.offline).parent
-    architecture, layout = _recognised(folder, read_json(folder / CONFIG))
+    architecture, layout = _recognised(folder, _config(folder))
     for file in (*architecture.folders[layout].companions, WEIGHTS):
         with suppress(SourceError):  # some companions are optional; one that is not will be missed by name
             source.download(file, local_files_only=settings.offline)
@@ -75,16 +75,22 @@ def _is_saved(path: Path) -> bool:
 
 
 def _made_card(folder: Path, store: Store) -> Card:
-    config = read_json(folder / CONFIG)
+    config = _config(folder)
     architecture, layout = _recognised(folder, config)
-    description = architecture.folders[layout].read(folder, config)
+    try:
+        fields, description = architecture.configs[layout].read(config), architecture.folders[layout].read(folder, config)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # what strangers write into JSON has no bounds
+        raise LayoutError(
+            f"the JSON files in {folder} are not as {layout} writes them ({type(error).__name__}: {str(error)[:100]})\n"
+            "fetch them again"
+        ) from error
     files = {WEIGHTS: "weights", **description.files}
     return Card(
         name=_card_name(str(folder.resolve())),
         task=description.task,
         license="unknown",
         architecture=architecture.name,
-        config=architecture.configs[layout].read(config),
+        config=fields,
         layout=layout,
         files=tuple(_file(folder / name, name, role, store) for name, role in files.items()),
         sources=(SourceSpec(kind="path", address="."),),
@@ -95,16 +101,10 @@ def _made_card(folder: Path, store: Store) -> Card:
     )
 
 
-def read_json(path: Path) -> Mapping[str, Any]:
-    """The object in a JSON file. Raises LayoutError."""
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise LayoutError(f"{path.parent} has no {path.name}\nit is not a model in a layout that the zoo reads") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise LayoutError(f"{path} cannot be read as JSON: {str(error)[:100]}\nfetch it again") from None
+def _config(folder: Path) -> Mapping[str, Any]:
+    content = read_json(folder / CONFIG)
     if not isinstance(content, dict):
-        raise LayoutError(f"{path} is not a JSON object\nfetch it again")
+        raise LayoutError(f"{folder / CONFIG} is not a JSON object\nfetch it again")
     return content
 
 

@@ -123,7 +123,11 @@ def test_sentence_transformers_own_folder_is_loaded(embed, exported, tmp_path):
         ("config.json", {"num_hidden_layers": 5}, "no place for: encoder.layer.5.attention"),
         ("config.json", {"intermediate_size": 100}, r"has the shape \(1536, 384\)"),
         ("config.json", {"hidden_size": "384"}, "has width: '384', which should be int"),
+        ("config.json", {"num_attention_heads": 7}, "7 heads cannot divide a width of 384"),
+        ("config.json", {"max_position_embeddings": 100}, r"max_length: 256\nwanted: 3 to 100|has the shape"),
         ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "pools by"),
+        ("sentence_bert_config.json", {"max_seq_length": 600}, r"max_length: 600\nwanted: 3 to 512"),
+        ("sentence_bert_config.json", {"max_seq_length": -1}, r"max_length: -1"),
     ],
 )
 def test_a_folder_of_something_else_is_refused_by_name(exported, file, change, message):
@@ -132,6 +136,17 @@ def test_a_folder_of_something_else_is_refused_by_name(exported, file, change, m
     with pytest.raises(bestiary.LayoutError, match=message) as error:
         bestiary.load(exported)
     assert len(str(error.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("modules.json", '["x"]'), ("modules.json", "[{}]"), ("sentence_bert_config.json", "[1]"),
+     ("1_Pooling/config.json", "3"), ("config.json", "[]"), ("config.json", "{"), ("modules.json", "[" * 100_000)],
+)  # fmt: skip
+def test_json_of_another_form_is_refused(exported, file, content):
+    (exported / file).write_text(content)
+    with pytest.raises(bestiary.LayoutError):
+        bestiary.load(exported)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bestiary.core.packing import Ragged
+from bestiary.errors import LayoutError
 
 Mask = Tensor | Ragged  # (batch, length) of bool, True where a token is, for a padded batch; lengths for packed rows
 
@@ -23,6 +24,10 @@ class AttentionSpec:
     key_bias: bool = True
     value_bias: bool = True
     output_bias: bool = True
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise LayoutError(f"{self.heads} heads cannot divide a width of {self.width}\ncorrect the config")
 
     def build(self) -> Attention:
         return Attention(self)

@@ -6,13 +6,25 @@ change what a net computes. Any other key is an error that names it: nothing is 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Protocol
 
 from bestiary.errors import LayoutError
 
 Fields = dict[str, Any]
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises LayoutError."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise LayoutError(f"{path.parent} has no {path.name}\nit is not a model in a layout that the zoo reads") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise LayoutError(f"{path} cannot be read as JSON: {str(error)[:100]}\nfetch it again") from None
 
 
 class ConfigMap(Protocol):

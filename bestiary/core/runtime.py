@@ -100,8 +100,8 @@ def images_at_once(device: torch.device) -> int:
 class InferenceNet:
     """A net as inference wants it: shares the weights of `net`, with derived parts in place of those that offer them.
 
-    The derived parts are made at the first call and again when a weight of `net` has changed since, so that a net can be
-    trained and asked in turn. Safe to call from several threads.
+    The derived parts are made at the first call and again when a weight or a part of `net` has changed since, so that a net
+    can be trained and asked in turn. Safe to call from several threads.
     """
 
     def __init__(self, net: nn.Module):
@@ -109,6 +109,7 @@ class InferenceNet:
         self._lock = threading.Lock()
         self._derived: nn.Module | None = None
         self._state: list[tuple[int, int]] = []
+        self._held: list[object] = []
 
     def __call__(self, *inputs: Any) -> Any:
         with torch.inference_mode():
@@ -122,10 +123,13 @@ class InferenceNet:
 
     def derived(self) -> nn.Module:
         """The net for inference, as of now."""
-        state = [(tensor.data_ptr(), tensor._version) for tensor in [*self.net.parameters(), *self.net.buffers()]]
+        tensors = [*self.net.parameters(), *self.net.buffers()]
+        state = [(id(part), 0) for part in self.net.modules()] + [(tensor.data_ptr(), tensor._version) for tensor in tensors]
         with self._lock:
             if self._derived is None or state != self._state:
                 self._derived, self._state = for_inference(self.net), state
+                # Kept alive, so that nothing new can come to lie at the address of something old.
+                self._held = [*self.net.modules(), *(tensor.detach() for tensor in tensors)]
             return self._derived
 
 

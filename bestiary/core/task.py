@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from bestiary.core.runtime import InferenceNet
+from bestiary.errors import InputError
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Report(NamedTuple):
@@ -82,8 +82,9 @@ class Task(ABC):
         """The answer to inputs typed on a command line."""
 
 
-def streamed(answer: Callable[[list[Item]], Iterable[Result]], items: Iterable[Item], batch_size: int) -> Iterator[Result]:
-    """The answers to a stream, computed `batch_size` at a time as they are asked for."""
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """The items in lists of `size`, the last one shorter, read as they are asked for. Raises InputError for a size below 1."""
+    if size < 1:
+        raise InputError(f"batch_size={size} is not a number of inputs\ngive 1 or more")
     source = iter(items)
-    while batch := list(islice(source, batch_size)):
-        yield from answer(batch)
+    return iter(lambda: list(islice(source, size)), [])

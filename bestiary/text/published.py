@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bestiary.core.architecture import Description
+from bestiary.core.configmap import read_json
 from bestiary.errors import LayoutError
 
 # The steps of a pipeline of sentence-transformers that the zoo computes, by the last part of their type.
@@ -72,9 +72,4 @@ def _pooling(config: Mapping[str, Any], folder: Path) -> str:
 
 
 def _json(path: Path, default: Any) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return default
-    except ValueError as error:
-        raise LayoutError(f"{path} cannot be read as JSON: {str(error)[:100]}\nfetch it again") from None
+    return read_json(path) if path.exists() else default

@@ -13,10 +13,11 @@ from torch import Tensor
 from bestiary.core.packing import batches, first_rows, mean_rows, pack
 from bestiary.core.record import record
 from bestiary.core.runtime import packed_rows, side_by_side
-from bestiary.core.task import Report, Task, streamed
-from bestiary.errors import InputError
+from bestiary.core.task import Report, Task, batched
+from bestiary.errors import InputError, LayoutError
 from bestiary.text.transforms import Tokenizer
 
+FEWEST_TOKENS = 3  # one, between the two special ones
 POOLINGS = {"mean": mean_rows, "cls": first_rows}
 
 
@@ -41,6 +42,12 @@ class Embedder(Task):
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
         preprocess = record(EmbedderPreprocess, self.card.preprocess, f"preprocess of {self.card.name}")
+        config: Any = self.net.config
+        if not FEWEST_TOKENS <= preprocess.max_length <= config.positions:
+            raise LayoutError(
+                f"preprocess of {self.card.name} has max_length: {preprocess.max_length}\n"
+                f"wanted: {FEWEST_TOKENS} to {config.positions}, the positions of the net"
+            )
         self.pooling = POOLINGS[preprocess.pooling]
         self.finish = F.normalize if preprocess.normalize else torch.nn.Identity()
         self.tokenizer = Tokenizer(self.file("tokenizer"), preprocess.max_length)
@@ -54,11 +61,12 @@ class Embedder(Task):
         """
         if isinstance(texts, str):
             return self._embed([texts])[0]
+        if not isinstance(texts, Iterable):
+            raise InputError(f"{type(texts).__name__} is not a text\ngive a str, or any number of them")
+        answers = map(self._embed, batched(texts, batch_size))
         if isinstance(texts, Sequence):
-            return torch.cat([self._embed(texts[i : i + batch_size]) for i in range(0, max(len(texts), 1), batch_size)])
-        if isinstance(texts, Iterable):
-            return streamed(self._embed, texts, batch_size)
-        raise InputError(f"{type(texts).__name__} is not a text\ngive a str, or any number of them")
+            return torch.cat(list(answers) or [self._embed([])])
+        return (vector for vectors in answers for vector in vectors)
 
     def similarity(self, a: Sequence[str], b: Sequence[str]) -> Tensor:
         """Dot products of the vectors of `a` with those of `b`, cosines if they are normalised: (len(a), len(b))."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from bestiary.core.runtime import images_at_once
-from bestiary.core.task import Report, Task
+from bestiary.core.task import Report, Task, batched
 from bestiary.errors import InputError, LayoutError
 from bestiary.vision import labels
 from bestiary.vision.transforms import Preprocess
@@ -82,10 +81,9 @@ class ImageClassifier(Task):
 
     def _batches(self, images: Any, size: int | None) -> Iterator[Tensor]:
         """The batches of one image or many, preprocessed as they are asked for."""
-        source, first = iter([images] if _is_one(images) else images), 0
-        while batch := list(islice(source, size or images_at_once(self.device))):
-            yield self.preprocess(batch, first)
-            first += len(batch)
+        size = images_at_once(self.device) if size is None else size
+        batches = batched([images] if _is_one(images) else images, size)
+        return (self.preprocess(batch, number * size) for number, batch in enumerate(batches))
 
     def _compute(self, batch: Tensor, what: str) -> Tensor:
         """What a method of the net makes of a batch, in fp32."""

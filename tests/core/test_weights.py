@@ -132,6 +132,11 @@ def test_inference_follows_training(net):
     assert torch.allclose(infer(x), net(x))
     net.head = nn.Linear(4, 2)
     assert torch.allclose(infer(x), net(x))
+    net.head = nn.Sequential(net.head, nn.Tanh())  # the same weights, another part
+    assert torch.allclose(infer(x), net(x))
+    for _ in range(5):  # new weights, likely where the freed ones lay
+        net.body.weight.data = torch.randn(4, 4)
+        assert torch.allclose(infer(x), net(x))
 
 
 MEASURE = """

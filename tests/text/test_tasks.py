@@ -96,6 +96,13 @@ def test_something_that_cannot_be_iterated_is_refused(embed):
         embed(3)
 
 
+@pytest.mark.parametrize("size", [0, -1])
+@pytest.mark.parametrize("texts", [["a"], iter(["a"])], ids=["list", "iterator"])
+def test_a_batch_size_below_one_is_refused_at_once(embed, texts, size):
+    with pytest.raises(bestiary.InputError, match=f"batch_size={size} "):
+        embed(texts, batch_size=size)
+
+
 def test_several_threads_may_ask_at_once(embed, vectors):
     answers = {}
     threads = [threading.Thread(target=lambda i=i: answers.update({i: embed(TEXTS)})) for i in range(4)]

@@ -24,8 +24,8 @@ from pathlib import Path
 from bestiary.errors import BestiaryError, DiskFullError, IntegrityError, OfflineError, SourceError
 from bestiary.hub.card import Card, File, SourceSpec
 from bestiary.hub.sources import Sink, Source
+from bestiary.hub.verify import CHUNK
 
-CHUNK = 1 << 20  # bytes
 PATIENCE = 300.0  # seconds without a new byte after which pip is stopped; its own time limits are far below
 GLANCE = 0.2  # seconds between two looks at how far it is
 
