@@ -1,4 +1,4 @@
-"""Attention: four projections around one function that picks the kernel."""
+"""Attention: query, key, value and output projections around what the context computes."""
 
 from __future__ import annotations
 
@@ -8,88 +8,137 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bestiary.core.packing import Ragged
+from bestiary.core.context import Context, Projected, Score
+from bestiary.core.layers import NormSpec
+from bestiary.core.rotary import RotarySpec
 from bestiary.errors import LayoutError
-
-Mask = Tensor | Ragged  # (batch, length) of bool, True where a token is, for a padded batch; lengths for packed rows
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionSpec:
-    """Multi-head attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2)."""
+    """Multi-head attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2).
+
+    With fewer `key_value_heads` than heads, neighbouring heads share keys and values (Ainslie et al. 2023, arXiv:2305.13245).
+    """
 
     width: int  # size of a hidden state
-    heads: int  # attention heads; they divide the width between them
+    heads: int  # of the queries
+    key_value_heads: int | None = None  # as many as heads if None; a divisor of them
+    head_width: int | None = None  # width / heads if None
     query_bias: bool = True
     key_bias: bool = True
     value_bias: bool = True
     output_bias: bool = True
+    query_norm: NormSpec | None = None  # of each head, before the rotation
+    key_norm: NormSpec | None = None
+    rotary: RotarySpec | None = None
+    scale: float | None = None  # of the dot products; head_width ** -0.5 if None
+    window: int | None = None  # the largest distance at which a query sees a key
+    softcap: float | None = None  # scores s become softcap · tanh(s / softcap)
 
     def __post_init__(self) -> None:
-        if self.width % self.heads:
+        if self.head_width is None and self.width % self.heads:
             raise LayoutError(f"{self.heads} heads cannot divide a width of {self.width}\ncorrect the config")
+        if self.heads % self.kv_heads:
+            raise LayoutError(f"{self.heads} heads cannot share {self.kv_heads} of keys and values\ncorrect the config")
+
+    @property
+    def kv_heads(self) -> int:
+        return self.heads if self.key_value_heads is None else self.key_value_heads
+
+    @property
+    def per_head(self) -> int:
+        return self.width // self.heads if self.head_width is None else self.head_width
+
+    @property
+    def score(self) -> Score:
+        return Score(self.scale, self.window, self.softcap)
 
     def build(self) -> Attention:
         return Attention(self)
 
+    def build_cross(self) -> CrossAttention:
+        return CrossAttention(self)
 
-class Attention(nn.Module):
-    """Self-attention over a padded batch (batch, length, width) or packed rows (rows, width)."""
+
+class Projections(nn.Module):
+    """The four linear layers, and the norms of queries and keys, that both kinds of attention have."""
 
     def __init__(self, spec: AttentionSpec):
         super().__init__()
-        self.head_width = spec.width // spec.heads
-        self.query = nn.Linear(spec.width, spec.width, spec.query_bias)
-        self.key = nn.Linear(spec.width, spec.width, spec.key_bias)
-        self.value = nn.Linear(spec.width, spec.width, spec.value_bias)
-        self.output = nn.Linear(spec.width, spec.width, spec.output_bias)
-
-    def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
-        query, key, value = (self._heads(projection(x)) for projection in (self.query, self.key, self.value))
-        return self.output(attend(query, key, value, mask).flatten(-2))  # (..., heads, head_width) → (..., width)
+        self.spec = spec
+        queries, keys = spec.heads * spec.per_head, spec.kv_heads * spec.per_head
+        self.query = nn.Linear(spec.width, queries, spec.query_bias)
+        self.key = nn.Linear(spec.width, keys, spec.key_bias)
+        self.value = nn.Linear(spec.width, keys, spec.value_bias)
+        self.output = nn.Linear(queries, spec.width, spec.output_bias)
+        self.query_norm = _norm(spec.query_norm, spec.per_head)
+        self.key_norm = _norm(spec.key_norm, spec.per_head)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.head_width))  # (..., width) → (..., heads, head_width)
+        return x.unflatten(-1, (-1, self.spec.per_head))  # (..., heads · head_width) → (..., heads, head_width)
+
+
+def _norm(spec: NormSpec | None, width: int) -> nn.Module:
+    return nn.Identity() if spec is None else spec.build(width)
+
+
+class Attention(Projections):
+    """Self-attention: every row to those of its own sequence that the context lets it see; (..., width) → (..., width)."""
+
+    def __init__(self, spec: AttentionSpec):
+        super().__init__(spec)
+        self.rotary = None if spec.rotary is None else spec.rotary.build()
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        query, key, value = self._project(x)  # each (..., heads, head_width)
+        query, key = self.query_norm(query), self.key_norm(key)
+        if self.rotary is not None:
+            rotation = context.rotation(self.rotary.spec, x.dtype)
+            query, key = self.rotary(query, rotation), self.rotary(key, rotation)
+        return self.output(context.attend(query, key, value, self.spec.score).flatten(-2))
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self._heads(self.query(x)), self._heads(self.key(x)), self._heads(self.value(x))
 
     def for_inference(self) -> FusedAttention:
         return FusedAttention(self)
 
 
-class FusedAttention(nn.Module):
+class CrossAttention(Projections):
+    """Attention of every row to the context's memory: (batch, length, width) → (batch, length, width)."""
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        query = self.query_norm(self._heads(self.query(x)))
+        attended = context.attend_memory(query, context.recall(self._project), self.spec.score)
+        return self.output(attended.flatten(-2))
+
+    def _project(self, memory: Tensor) -> Projected:
+        return self.key_norm(self._heads(self.key(memory))), self._heads(self.value(memory))
+
+
+class FusedAttention(Attention):
     """`Attention` at inference: one product gives query, key and value."""
 
     def __init__(self, attention: Attention):
-        super().__init__()
-        self.head_width = attention.head_width
+        nn.Module.__init__(self)
+        self.spec = attention.spec
+        self.rotary, self.query_norm, self.key_norm = attention.rotary, attention.query_norm, attention.key_norm
+        self.output = attention.output
         projections = (attention.query, attention.key, attention.value)
         self.weight = torch.cat([projection.weight.detach() for projection in projections])
-        self.bias = torch.cat([_bias(projection) for projection in projections])
-        self.output = attention.output
+        biased = any(projection.bias is not None for projection in projections)
+        self.bias = torch.cat([_bias(projection) for projection in projections]) if biased else None
 
-    def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
-        fused = F.linear(x, self.weight, self.bias)
-        query, key, value = fused.unflatten(-1, (3, -1, self.head_width)).unbind(-3)  # each (..., heads, head_width)
-        return self.output(attend(query, key, value, mask).flatten(-2))
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        fused = self._heads(F.linear(x, self.weight, self.bias))
+        query, key, value = fused.split((self.spec.heads, self.spec.kv_heads, self.spec.kv_heads), dim=-2)
+        return query, key, value
+
+    def for_inference(self) -> FusedAttention:
+        return self
 
 
 def _bias(projection: nn.Linear) -> Tensor:
     weight = projection.weight.detach()
     return weight.new_zeros(len(weight)) if projection.bias is None else projection.bias.detach()
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Mask | None) -> Tensor:
-    """Scaled dot-product attention by the kernel that suits the mask; all of shape (..., length, heads, head_width)."""
-    if isinstance(mask, Ragged):
-        return _attend_runs(query, key, value, mask)
-    return _attend_dense(query, key, value, None if mask is None else mask[:, None, None, :])
-
-
-def _attend_dense(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    query, key, value = (x.transpose(-3, -2) for x in (query, key, value))  # (batch, heads, length, head_width)
-    return F.scaled_dot_product_attention(query, key, value, mask).transpose(-3, -2)
-
-
-def _attend_runs(query: Tensor, key: Tensor, value: Tensor, mask: Ragged) -> Tensor:
-    """Packed rows: one dense batch for every run of sequences of equal length."""
-    attended = (_attend_dense(run.of(query), run.of(key), run.of(value), None) for run in mask.runs())
-    return torch.cat([batch.flatten(0, 1) for batch in attended])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
 
-from bestiary.core.attention import AttentionSpec, Mask
+from bestiary.core.attention import AttentionSpec
+from bestiary.core.context import Context
 from bestiary.core.layers import MlpSpec, NormSpec
 
 
@@ -18,7 +20,9 @@ class BlockSpec:
     attention: AttentionSpec
     mlp: MlpSpec
     norm: NormSpec
-    order: Literal["post"]  # where the norms stand, a key of BLOCKS
+    order: Literal["post", "pre", "sandwich", "pre_cross"]  # where the norms stand, a key of BLOCKS
+    attention_norm: NormSpec | None = None  # where it is not like the others
+    cross_attention: AttentionSpec | None = None  # to the memory of the context, in "pre_cross"
 
     def build(self) -> nn.Module:
         return BLOCKS[self.order](self)
@@ -32,23 +36,66 @@ class PostNormBlock(nn.Module):
 
     def __init__(self, spec: BlockSpec):
         super().__init__()
+        width = spec.attention.width
         self.attention = spec.attention.build()
-        self.attention_norm = spec.norm.build(spec.attention.width)
+        self.attention_norm = (spec.attention_norm or spec.norm).build(width)
         self.mlp = spec.mlp.build()
-        self.mlp_norm = spec.norm.build(spec.attention.width)
+        self.mlp_norm = spec.norm.build(width)
 
-    def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
-        x = self.attention_norm(x + self.attention(x, mask))
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        x = self.attention_norm(x + self.attention(x, context))
         return self.mlp_norm(x + self.mlp(x))
 
 
-BLOCKS = {"post": PostNormBlock}
+class PreNormBlock(PostNormBlock):
+    """Norms before attention and MLP, the residual sum untouched (Xiong et al. 2020, arXiv:2002.04745)."""
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), context)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class SandwichBlock(PostNormBlock):
+    """Norms before and after both, the residual sum untouched (Gemma 2, arXiv:2408.00118, section 2)."""
+
+    def __init__(self, spec: BlockSpec):
+        super().__init__(spec)
+        width = spec.attention.width
+        self.attention_out_norm = spec.norm.build(width)
+        self.mlp_out_norm = spec.norm.build(width)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        x = x + self.attention_out_norm(self.attention(self.attention_norm(x), context))
+        return x + self.mlp_out_norm(self.mlp(self.mlp_norm(x)))
+
+
+class PreNormCrossBlock(PostNormBlock):
+    """Norms before attention, cross-attention and MLP: the block of a decoder that reads an encoder."""
+
+    def __init__(self, spec: BlockSpec):
+        super().__init__(spec)
+        assert spec.cross_attention is not None, "a block with cross-attention says which"
+        self.cross_attention = spec.cross_attention.build_cross()
+        self.cross_attention_norm = spec.norm.build(spec.attention.width)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), context)
+        x = x + self.cross_attention(self.cross_attention_norm(x), context)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+BLOCKS: dict[str, Callable[[BlockSpec], nn.Module]] = {
+    "post": PostNormBlock,
+    "pre": PreNormBlock,
+    "sandwich": SandwichBlock,
+    "pre_cross": PreNormCrossBlock,
+}
 
 
 class Stack(nn.ModuleList):
     """Blocks one after the other: (..., width) → (..., width)."""
 
-    def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
-        for block in self:
-            x = block(x, mask)
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        for block, its_context in zip(self, context.layers(len(self)), strict=True):
+            x = block(x, its_context)
         return x

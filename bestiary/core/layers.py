@@ -1,51 +1,124 @@
-"""Norms and MLPs."""
+"""Norms, MLPs and heads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class QuickGelu(nn.Module):
+    """x · sigmoid(1.702 x), the approximation of GELU that CLIP was trained with."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,  # the exact one, by the error function
+    "gelu_tanh": partial(nn.GELU, approximate="tanh"),
+    "quick_gelu": QuickGelu,
+    "relu": nn.ReLU,
     "relu6": nn.ReLU6,
     "silu": nn.SiLU,
+    "tanh": nn.Tanh,
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class NormSpec:
-    """Layer normalisation (Ba et al. 2016, arXiv:1607.06450)."""
+    """What keeps hidden states at one size; see NORMS for the kinds."""
 
-    kind: Literal["layer"] = "layer"
+    kind: Literal["layer", "layer_without_bias", "rms", "rms_offset", "none"] = "layer"
     eps: float  # the checkpoint's own: libraries differ in their defaults
 
     def build(self, width: int) -> nn.Module:
-        return nn.LayerNorm(width, self.eps)
+        return NORMS[self.kind](width, self.eps)
+
+
+class OffsetRmsNorm(nn.Module):
+    """RMS norm whose weight is stored as its distance from 1, and applied before the result is cast down, as Gemma does."""
+
+    def __init__(self, width: int, eps: float):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.zeros(width))
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x.float(), x.shape[-1:], 1 + self.weight.float(), self.eps).to(x.dtype)
+
+
+NORMS: dict[str, Callable[[int, float], nn.Module]] = {
+    "layer": nn.LayerNorm,  # Ba et al. 2016, arXiv:1607.06450
+    "layer_without_bias": partial(nn.LayerNorm, bias=False),
+    "rms": nn.RMSNorm,  # Zhang and Sennrich 2019, arXiv:1910.07467
+    "rms_offset": OffsetRmsNorm,
+    "none": lambda width, eps: nn.Identity(),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class MlpSpec:
-    """Two linear layers with an activation between them."""
+    """Linear layers around an activation; see MLPS for the kinds."""
 
     width: int  # size of a hidden state
-    hidden: int  # size between the two layers
+    hidden: int  # size between the layers
     activation: str  # a name in ACTIVATIONS
+    kind: Literal["plain", "gated"] = "plain"
+    bias: bool = True
 
-    def build(self) -> Mlp:
-        return Mlp(self)
+    def build(self) -> nn.Module:
+        return MLPS[self.kind](self)
 
 
 class Mlp(nn.Module):
-    """(..., width) → (..., width)"""
+    """Up, activation, down: (..., width) → (..., width)"""
 
     def __init__(self, spec: MlpSpec):
         super().__init__()
-        self.up = nn.Linear(spec.width, spec.hidden)
+        self.up = nn.Linear(spec.width, spec.hidden, spec.bias)
         self.activation = ACTIVATIONS[spec.activation]()
-        self.down = nn.Linear(spec.hidden, spec.width)
+        self.down = nn.Linear(spec.hidden, spec.width, spec.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(self.activation(self.up(x)))
+
+
+class GatedMlp(nn.Module):
+    """The activated gate times up, then down (Shazeer 2020, arXiv:2002.05202, equation 6): (..., width) → (..., width)"""
+
+    def __init__(self, spec: MlpSpec):
+        super().__init__()
+        self.gate = nn.Linear(spec.width, spec.hidden, spec.bias)
+        self.up = nn.Linear(spec.width, spec.hidden, spec.bias)
+        self.activation = ACTIVATIONS[spec.activation]()
+        self.down = nn.Linear(spec.hidden, spec.width, spec.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.activation(self.gate(x)) * self.up(x))
+
+
+MLPS: dict[str, Callable[[MlpSpec], nn.Module]] = {"plain": Mlp, "gated": GatedMlp}
+
+
+class TiedHead(nn.Module):
+    """Logits by the weight of an embedding, of which it holds no copy: (..., width) → (..., vocabulary)."""
+
+    def __init__(self, embedding: nn.Embedding):
+        super().__init__()
+        self._embedding = (embedding,)  # in a tuple, as it is a part of the net that owns it and not of this one
+
+    @property
+    def weight(self) -> Tensor:
+        return self._embedding[0].weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight)

@@ -29,6 +29,10 @@ class Ragged:
             yield Run(start, count, length)
             start += count * length
 
+    def positions(self, device: torch.device) -> Tensor:
+        """The position of each row in its own sequence: (rows,)."""
+        return torch.cat([torch.arange(length) for length in self.lengths]).to(device)
+
 
 class Run(NamedTuple):
     """Some `sequences` of `length` rows each, from row `start` on."""
@@ -42,7 +46,7 @@ class Run(NamedTuple):
         return rows[self.start : self.start + self.sequences * self.length].unflatten(0, (self.sequences, self.length))
 
 
-class Packed(NamedTuple):
+class PackedTokens(NamedTuple):
     """Token ids of several sequences end to end, the position of each in its own sequence, and the mask."""
 
     tokens: Tensor  # (rows,)
@@ -50,7 +54,7 @@ class Packed(NamedTuple):
     mask: Ragged
 
 
-def pack(sequences: Sequence[Sequence[int]], device: torch.device) -> Packed:
+def pack(sequences: Sequence[Sequence[int]], device: torch.device) -> PackedTokens:
     """Lay token sequences, none of them empty, end to end.
 
     >>> pack([[7, 8], [9]], torch.device("cpu")).positions
@@ -58,8 +62,8 @@ def pack(sequences: Sequence[Sequence[int]], device: torch.device) -> Packed:
     """
     lengths = tuple(map(len, sequences))
     tokens = torch.tensor([token for sequence in sequences for token in sequence], device=device)
-    positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
-    return Packed(tokens, positions, Ragged(lengths))
+    mask = Ragged(lengths)
+    return PackedTokens(tokens, mask.positions(device), mask)
 
 
 def batches(lengths: Sequence[int], rows: int) -> Iterator[list[int]]:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from bestiary.core.architecture import Architecture
-from bestiary.core.attention import AttentionSpec, Mask
+from bestiary.core.attention import AttentionSpec
 from bestiary.core.block import BlockSpec
 from bestiary.core.configmap import TransformersConfig
+from bestiary.core.context import Mask, look
 from bestiary.core.keymap import Rule, each, ignored, linear, norm, prefixed, same
 from bestiary.core.layers import MlpSpec, NormSpec
 from bestiary.text.published import TransformersEncoder
@@ -38,9 +39,7 @@ class BertEmbedding(nn.Module):
         self.segments = nn.Embedding(config.segments, config.width)
         self.norm = NormSpec(eps=config.eps).build(config.width)
 
-    def forward(self, tokens: Tensor, positions: Tensor | None, segments: Tensor | None) -> Tensor:
-        if positions is None:
-            positions = torch.arange(tokens.shape[-1], device=tokens.device)
+    def forward(self, tokens: Tensor, positions: Tensor, segments: Tensor | None) -> Tensor:
         if segments is None:
             segments = torch.zeros_like(tokens)
         return self.norm(self.tokens(tokens) + self.segments(segments) + self.positions(positions))
@@ -78,8 +77,9 @@ class Bert(nn.Module):
         The ids come as (batch, length) with a padding mask of that shape (True where a token is), or as packed rows (rows,)
         with a ragged mask and the position of each row in its own sequence. `segments` are 0 for sentence A, 1 for B.
         """
-        x = self.embedding(tokens, positions, segments)  # (..., width)
-        return self.blocks(x, mask)  # only attention looks at what kind of mask it got
+        context = look(mask, tokens, positions, causal=False)
+        x = self.embedding(tokens, context.positions, segments)  # (..., width)
+        return self.blocks(x, context)
 
 
 def transformers_layout(config: BertConfig) -> list[Rule]:

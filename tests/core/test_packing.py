@@ -3,18 +3,10 @@
 import pytest
 import torch
 
-from bestiary.core.attention import AttentionSpec
 from bestiary.core.packing import Ragged, Run, batches, first_rows, mean_rows, pack
-from bestiary.core.runtime import for_inference
 
 LENGTHS = (5, 3, 3, 1)
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def attention():
-    torch.manual_seed(0)
-    return AttentionSpec(width=16, heads=4, key_bias=False).build().eval()
 
 
 def test_sequences_lie_end_to_end():
@@ -22,27 +14,11 @@ def test_sequences_lie_end_to_end():
     assert packed.tokens.tolist() == [7, 8, 9]
     assert packed.positions.tolist() == [0, 1, 0]
     assert packed.mask == Ragged((2, 1))
+    assert packed.mask.positions(CPU).tolist() == [0, 1, 0]
 
 
 def test_neighbours_of_equal_length_are_one_run():
     assert list(Ragged(LENGTHS).runs()) == [Run(0, 1, 5), Run(5, 2, 3), Run(11, 1, 1)]
-
-
-@pytest.mark.parametrize("lengths", [LENGTHS, (3, 5, 1, 3), (1,)])
-def test_packed_attention_equals_padded(attention, lengths):
-    sequences = [torch.randn(length, 16) for length in lengths]
-    padded = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)
-    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    expected = attention(padded, mask)[mask]
-    for module in (attention, for_inference(attention)):
-        assert torch.allclose(module(torch.cat(sequences), Ragged(lengths)), expected, atol=1e-6)
-
-
-def test_padding_changes_nothing(attention):
-    x = torch.randn(1, 4, 16)
-    garbage = torch.cat([x, torch.full((1, 3, 16), 1e4)], dim=1)
-    mask = torch.tensor([[True] * 4 + [False] * 3])
-    assert torch.allclose(attention(garbage, mask)[:, :4], attention(x), atol=1e-6)
 
 
 def test_pooling():
