@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bestiary.core.mapped import tensor_fault, write_safetensors
+from bestiary.core.streamed import tensor_fault, write_safetensors
 from bestiary.errors import LayoutError
 
 # Where training scripts put the state dict when they save more than it: PyTorch examples, Lightning and timm;

@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
-from bestiary.errors import DiskFullError, InputError, LayoutError
+from bestiary.errors import LayoutError
 
 LENGTH_BYTES = 8
 LARGEST_HEADER = 100_000_000
@@ -73,6 +71,7 @@ class MappedTensors(Mapping[str, Tensor]):
         LayoutError: the file is not well-formed safetensors, or cannot be read.
 
     Example:
+        >>> from bestiary.core.streamed import write_safetensors
         >>> write_safetensors("model.safetensors", {"embedding.weight": torch.zeros(30522, 384)})
         >>> tensors = MappedTensors("model.safetensors")
         >>> tensors.shape("embedding.weight")
@@ -162,78 +161,32 @@ def read_header(file: BinaryIO, path: Path) -> Header:
         _refuse(path, "its __metadata__ does not map strings to strings")
     extents = {}
     for name, entry in entries.items():
-        if fault := _name_fault(name):
+        if fault := name_fault(name):
             _refuse(path, fault)
         try:
             extents[name] = _extent(entry, first)
         except ValueError as error:
-            _refuse(path, f"tensor {_short(name)} {error}", error)
+            _refuse(path, f"tensor {short(name)} {error}", error)
 
     end = first
     ordered = dict(sorted(extents.items(), key=lambda item: (item[1].start, item[1].stop)))
     for name, extent in ordered.items():
         if extent.start != end:
-            _refuse(path, f"tensor {_short(name)} starts at byte {extent.start}, where {end} was due (a gap or an overlap)")
+            _refuse(path, f"tensor {short(name)} starts at byte {extent.start}, where {end} was due (a gap or an overlap)")
         end = extent.stop
     if end != size:
         _refuse(path, f"its tensors end at byte {end}, the file at byte {size}")
     return Header(ordered, metadata)
 
 
-def write_safetensors(
-    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> None:
-    """Write tensors to a safetensors file, which appears whole or not at all.
-
-    Tensors are written contiguous and in an order that depends on dtypes and names alone, so that equal tensors give equal
-    files; those that share memory are written each in full. Metadata of more than one key comes in no fixed order (the
-    library keeps it in a hash map): a file that is named by its digest has at most one.
-
-    Raises:
-        LayoutError: a tensor is not dense, has no data (meta), or has a name or dtype that cannot be read back.
-        DiskFullError: the disk cannot take the file.
-        InputError: the folder is not there or may not be written.
-    """
-    path = Path(path)
-    for name, tensor in tensors.items():
-        if fault := tensor_fault(name, tensor):
-            raise LayoutError(f"{path} cannot be written: {fault}.")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        # The library renames a private file of its own over the target; the mode that the user's umask gives is put back.
-        partial.touch()
-        mode = partial.stat().st_mode
-        save_file(_separate(tensors), partial, dict(metadata or {}))
-        partial.chmod(mode)
-        partial.replace(path)
-    except SafetensorError as error:
-        raise DiskFullError(f"{path} cannot be written: {error}.\nMake room and try again.") from error
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written: {error.strerror}.\nCheck that the folder is there and may be written."
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def tensor_fault(name: str, tensor: Tensor) -> str | None:
-    """Why a named tensor has no place in a safetensors file, or None when it has."""
-    if fault := _name_fault(name):
-        return fault
-    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
-        return f"tensor {_short(name)} is sparse, quantised or without data"
-    if tensor.dtype not in DTYPES.values():
-        return f"tensor {_short(name)} is of {tensor.dtype}, which the format does not know"
-    return None
-
-
-def _name_fault(name: str) -> str | None:
+def name_fault(name: str) -> str | None:
+    """Why a name that a stranger gave a tensor is refused, or None when it is not."""
     # Names reach terminals, messages and, in other tools, file systems.
     if not name or not name.isprintable():
-        return f"tensor name {_short(name)} is empty or has control characters"
+        return f"tensor name {short(name)} is empty or has control characters"
     steps = name.replace("\\", "/").split("/")
     if ".." in steps or steps[0] == "" or steps[0].endswith(":"):
-        return f"tensor name {_short(name)} looks like a path"
+        return f"tensor name {short(name)} looks like a path"
     return None
 
 
@@ -243,17 +196,17 @@ def _extent(entry: Any, first: int) -> Extent:
         raise ValueError("is not described by exactly dtype, shape and data_offsets")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(code, str) or code not in DTYPES:
-        raise ValueError(f"has dtype {_short(code)}; known are {', '.join(DTYPES)}")
+        raise ValueError(f"has dtype {short(code)}; known are {', '.join(DTYPES)}")
     if not _are_counts(shape) or len(shape) > MOST_DIMENSIONS:
-        raise ValueError(f"has shape {_short(shape)}")
+        raise ValueError(f"has shape {short(shape)}")
     if not _are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise ValueError(f"has data_offsets {_short(offsets)}")
+        raise ValueError(f"has data_offsets {short(offsets)}")
     # Strides count the empty dimensions as one, and must fit an int64 too.
     if math.prod(max(1, count) for count in shape) * DTYPES[code].itemsize > MOST_BYTES:
-        raise ValueError(f"has shape {_short(shape)}, larger than any memory")
+        raise ValueError(f"has shape {short(shape)}, larger than any memory")
     start, stop = offsets
     if math.prod(shape) * DTYPES[code].itemsize != stop - start:
-        raise ValueError(f"has {stop - start} bytes, which is not shape {_short(shape)} of {code}")
+        raise ValueError(f"has {stop - start} bytes, which is not shape {short(shape)} of {code}")
     return Extent(DTYPES[code], tuple(shape), first + start, first + stop)
 
 
@@ -268,25 +221,13 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return entries
 
 
-def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors on the CPU, no two of which share a byte, by sorted name."""
-    plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    end = 0
-    for name, tensor in sorted(plain.items(), key=lambda item: (item[1].data_ptr(), item[1].nbytes)):
-        if tensor.data_ptr() < end:
-            plain[name] = tensor.clone()
-        else:
-            end = tensor.data_ptr() + tensor.nbytes
-    return plain
-
-
 def _refuse(path: Path, fault: str, cause: Exception | None = None) -> NoReturn:
     raise LayoutError(
         f"{path} is not well-formed safetensors: {fault}.\nFetch it again, or ask who made it for a sound file."
     ) from cause
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
     """A stranger's value for a message: escaped, and no longer than a line can bear."""
     text = ascii(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -20,7 +20,8 @@ from torch.overrides import TorchFunctionMode
 from bestiary.core import keymap
 from bestiary.core.architecture import Architecture
 from bestiary.core.keymap import Rule
-from bestiary.core.mapped import MappedTensors, write_safetensors
+from bestiary.core.mapped import MappedTensors
+from bestiary.core.streamed import write_safetensors
 from bestiary.errors import LayoutError
 
 

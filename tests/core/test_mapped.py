@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from bestiary.core.mapped import DTYPES, MappedTensors, write_safetensors
+from bestiary.core.mapped import DTYPES, MappedTensors
+from bestiary.core.streamed import Form, stream_safetensors, write_safetensors
 from bestiary.errors import InputError, LayoutError
 
 
@@ -77,6 +79,35 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path: Path, tensors: dic
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_library_reads_what_is_written(tmp_path: Path) -> None:
+    given = {code: torch.randint(0, 2, (6 * dtype.itemsize,), dtype=torch.uint8).view(dtype) for code, dtype in DTYPES.items()}
+    write_safetensors(tmp_path / "a.safetensors", given, {"format": "pt"})
+    read = load_file(tmp_path / "a.safetensors")
+    assert read.keys() == given.keys()
+    assert all(torch.equal(read[name].view(torch.uint8), tensor.view(torch.uint8)) for name, tensor in given.items())
+
+
+def test_a_stream_asks_for_its_tensors_one_at_a_time_and_leaves_nothing_when_one_fails(tmp_path: Path) -> None:
+    forms = {name: Form(dtype, (2, 3)) for name, dtype in {"a": torch.int8, "b": torch.float32, "c": torch.float32}.items()}
+    asked: list[str] = []
+
+    def make(name: str) -> torch.Tensor:
+        asked.append(name)
+        if name == "a" and (tmp_path / "fail").exists():
+            raise LayoutError("its numbers are gone")
+        return torch.full((2, 3), ord(name), dtype=forms[name].dtype)
+
+    stream_safetensors(tmp_path / "a.safetensors", forms, make)
+    tensors = MappedTensors(tmp_path / "a.safetensors")
+    assert asked == list(tensors) == ["b", "c", "a"]
+    assert all(torch.equal(tensors[name], torch.full((2, 3), ord(name), dtype=forms[name].dtype)) for name in forms)
+
+    (tmp_path / "fail").touch()
+    with pytest.raises(LayoutError, match="its numbers are gone"):
+        stream_safetensors(tmp_path / "b.safetensors", forms, make)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "fail"]
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing/a\.safetensors cannot be written: No such file"):
         write_safetensors(tmp_path / "missing" / "a.safetensors", {"a": torch.ones(1)})
@@ -84,7 +115,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 FULL_DISK = """
 import resource, signal, sys, torch
-from bestiary.core.mapped import write_safetensors
+from bestiary.core.streamed import write_safetensors
 from bestiary.errors import DiskFullError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))

@@ -11,8 +11,8 @@ from torch import nn
 from bestiary.core import weights
 from bestiary.core.architecture import Architecture
 from bestiary.core.keymap import linear, norm
-from bestiary.core.mapped import write_safetensors
 from bestiary.core.runtime import InferenceNet
+from bestiary.core.streamed import write_safetensors
 from bestiary.errors import LayoutError
 
 

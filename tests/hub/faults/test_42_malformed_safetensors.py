@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from bestiary.core.mapped import LARGEST_HEADER, MappedTensors, write_safetensors
+from bestiary.core.mapped import LARGEST_HEADER, MappedTensors
+from bestiary.core.streamed import write_safetensors
 from bestiary.errors import LayoutError
 
 
