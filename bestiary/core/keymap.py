@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from bestiary.errors import LayoutError
@@ -46,8 +48,8 @@ class Same:
 class Rule:
     """One step of a map: these tensors of theirs are, after the operation, those of ours.
 
-    `theirs` lists the spellings under which published files hold the tensors; the first is the one that is written.
-    A rule without `ours` names keys that are knowingly left unread.
+    `theirs` lists the spellings under which published files hold the tensors; the first is the one that is written, and a
+    longer one goes before one that it contains. A rule without `ours` names keys that are knowingly left unread.
     """
 
     theirs: tuple[tuple[str, ...], ...]
@@ -68,6 +70,29 @@ def _spellings(names: Spelling) -> tuple[str, ...]:
 def same(theirs: Spelling, ours: str) -> Rule:
     """One tensor, the same in both."""
     return Rule(tuple((name,) for name in _spellings(theirs)), (ours,))
+
+
+@dataclass(frozen=True)
+class Tied:
+    """One tensor, of which there may be equal copies."""
+
+    def load(self, theirs: Tensors) -> Tensors:
+        first, *copies = theirs
+        if not all(copy.dtype == first.dtype and torch.equal(copy, first) for copy in copies):
+            raise LayoutError("not equal, though the config says that they are one weight\ndoes the config fit the file?")
+        return (first,)
+
+    def save(self, ours: Tensors) -> Tensors:
+        return ours
+
+
+def tied(theirs: tuple[str, ...], ours: str) -> Rule:
+    """One tensor of ours that files hold under any of these names, or under several at once, equal.
+
+    So it is with an embedding that is the head too; the first name is the one that is written.
+    """
+    counts = range(1, len(theirs) + 1)
+    return Rule(tuple(names for count in counts for names in combinations(theirs, count)), (ours,), Tied())
 
 
 def linear(theirs: str, ours: str) -> tuple[Rule, Rule]:
@@ -130,8 +155,9 @@ def plan(rules: Sequence[Rule], theirs: Collection[str], ours: Collection[str], 
     missing: list[str] = []
     for rule in rules:
         found = [names for names in rule.theirs if available.issuperset(names)]
+        longest = max(found, key=len, default=())
         used.update(name for names in found for name in names)
-        if len(found) > 1:
+        if not all(set(longest).issuperset(names) for names in found):
             raise LayoutError(
                 f"the file holds {_both(rule)} twice: as {' and as '.join(map(', '.join, found))}\n"
                 "remove one of the two from the file"
@@ -139,7 +165,7 @@ def plan(rules: Sequence[Rule], theirs: Collection[str], ours: Collection[str], 
         if rule.ours and all(name in fresh for name in rule.ours):
             continue
         if found and rule.ours:
-            steps.append(Step(found[0], rule))
+            steps.append(Step(longest, rule))
         elif rule.ours:
             missing.append(_both(rule))
     if missing:
@@ -164,7 +190,10 @@ def check_covers(rules: Sequence[Rule], ours: Collection[str]) -> None:
 def load(steps: Iterable[Step], theirs: Mapping[str, Tensor]) -> Iterator[tuple[Step, dict[str, Tensor]]]:
     """Our tensors, one step at a time, so that no more than one need be held in two forms."""
     for step in steps:
-        values = step.rule.operation.load(tuple(theirs[name] for name in step.theirs))
+        try:
+            values = step.rule.operation.load(tuple(theirs[name] for name in step.theirs))
+        except LayoutError as error:
+            raise LayoutError(f"{', '.join(step.theirs)}: {error}") from None
         yield step, dict(zip(step.rule.ours, values, strict=True))
 
 

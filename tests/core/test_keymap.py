@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bestiary.core.keymap import Rule, each, ignored, linear, load, norm, plan, prefixed, same, save
+from bestiary.core.keymap import Rule, each, ignored, linear, load, norm, plan, prefixed, same, save, tied
 from bestiary.errors import LayoutError
 
 RULES = [
@@ -56,6 +56,30 @@ def test_an_operation_may_join_and_split():
     ours = read(rules, theirs, ["query", "key"])
     assert ours["key"].tolist() == [2.0, 3.0]
     assert save(rules, ours)["fused"].tolist() == theirs["fused"].tolist()
+
+
+TIED = [tied(("shared", "encoder.shared", "head"), "embedding.weight")]
+
+
+@pytest.mark.parametrize("names", [["shared"], ["head"], ["shared", "head"], ["encoder.shared", "shared", "head"]])
+def test_a_tied_weight_is_read_under_any_of_its_names_and_written_under_the_first(names):
+    ours = read(TIED, {name: torch.arange(4.0) for name in names}, ["embedding.weight"])
+    assert ours["embedding.weight"].tolist() == [0, 1, 2, 3]
+    assert list(save(TIED, ours)) == ["shared"]
+
+
+@pytest.mark.parametrize("other", [torch.ones(4), torch.zeros(5), torch.zeros(4, dtype=torch.float16)])
+def test_tied_weights_that_differ_are_refused(other):
+    with pytest.raises(LayoutError, match=r"shared, head: not equal"):
+        read(TIED, {"shared": torch.zeros(4), "head": other}, ["embedding.weight"])
+
+
+def test_a_tied_weight_may_have_a_prefix_but_only_one():
+    rules = prefixed(("", "bert."), TIED)
+    zeros = torch.zeros(1)
+    assert read(rules, {"bert.shared": zeros, "bert.head": zeros}, ["embedding.weight"])
+    with pytest.raises(LayoutError, match=r"twice: as shared and as bert\.head"):
+        plan(rules, ["shared", "bert.head"], ["embedding.weight"])
 
 
 @pytest.mark.parametrize(
