@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -28,12 +28,13 @@ def save(task: Task, folder: Path) -> None:
 
     Metrics and measured precisions are those of the weights that were loaded, so the new card claims none.
     """
+    config: Any = task.net.config
     with _new_folder(folder) as stage:
         _write_weights(task, NATIVE, stage)
         files = [File(name=WEIGHTS, role="weights"), *(file for file in task.card.files if file.role != "weights")]
         card = replace(
             task.card,
-            config=vars(task.net.config),
+            config=asdict(config),
             layout=NATIVE,
             files=tuple(_pinned(file, stage) for file in files),
             sources=(SourceSpec(kind="path", address="."),),

@@ -18,6 +18,7 @@ from bestiary.errors import CardError
 ARCHITECTURES = {
     "bert": "bestiary.text.bert:ARCHITECTURE",
     "efficientnet": "bestiary.vision.efficientnet:ARCHITECTURE",
+    "llama": "bestiary.text.llama:ARCHITECTURE",
 }
 TASKS = {
     "image-classification": "bestiary.vision.tasks:ImageClassifier",

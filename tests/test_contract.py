@@ -29,10 +29,24 @@ def images(device):
     return (torch.linspace(-1, 1, 3 * 3 * 64 * 64, device=device).reshape(3, 3, 64, 64),)
 
 
+DECODER = {
+    "layers": 2,
+    "width": 32,
+    "heads": 4,
+    "key_value_heads": 2,
+    "head_width": 6,
+    "hidden": 48,
+    "vocabulary": 50,
+    "positions": 16,
+    "theta": 1e4,
+    "eps": 1e-5,
+}
+LLAMA3 = {"kind": "llama3", "factor": 4, "slow": 1, "fast": 4, "trained": 8}
 STAGES = ((3, 1, 1, 8, 1), (3, 2, 2, 16, 2), (5, 2, 2, 24, 1))
 CASES = {
     "bert": Case({"layers": 2, "width": 32, "heads": 4, "hidden": 48, "vocabulary": 50, "positions": 16}, tokens_and_mask),
     "efficientnet": Case({"stem": 8, "top": 32, "stages": STAGES, "num_classes": 5, "padding": "same"}, images),
+    "llama": Case({**DECODER, "scaling": LLAMA3, "tied": True}, tokens_and_mask),
 }
 
 

@@ -7,11 +7,13 @@ change what a net computes. Any other key is an error that names it: nothing is 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
+from bestiary.core.record import record
 from bestiary.errors import LayoutError
 
 Fields = dict[str, Any]
@@ -55,11 +57,22 @@ _HARMLESS = frozenset([
 # fmt: on
 
 
-class TransformersConfig:
-    """A config.json of transformers: `translated` maps our fields to their keys.
+class Part(Protocol):
+    """Keys of a config.json that do not each stand for one field of ours, but say together what some fields are."""
 
-    `fixed` gives keys whose value the architecture takes for granted (absent is as good); `ignored`, further keys that do not
-    change what the net computes at inference, such as dropout rates.
+    @property
+    def keys(self) -> Collection[str]: ...
+
+    def read(self, published: Mapping[str, Any]) -> Fields: ...
+
+    def write(self, config: Any) -> Fields: ...
+
+
+class TransformersConfig:
+    """A config.json of transformers: `translated` maps our fields to their keys, `parts` say what is less simple.
+
+    `fixed` gives keys whose value the architecture takes for granted (absent is as good); `defaults`, what other keys are
+    where they are absent; `ignored`, further keys that do not change what the net computes at inference, such as dropout rates.
     """
 
     def __init__(
@@ -69,13 +82,17 @@ class TransformersConfig:
         fixed: Mapping[str, Any],
         ignored: frozenset[str],
         writes: Mapping[str, Any],
+        defaults: Mapping[str, Any] = MappingProxyType({}),
+        parts: Sequence[Part] = (),
         **translated: str,
     ):
         self.model_type = model_type
         self.fixed = fixed
-        self.ignored = ignored | _HARMLESS
+        self.defaults = defaults
+        self.parts = parts
         self.writes = writes
         self.translated = translated
+        self.known = {*ignored, *_HARMLESS, *translated.values(), *(key for part in parts for key in part.keys)}
 
     def recognises(self, published: Mapping[str, Any]) -> bool:
         return published.get("model_type") == self.model_type
@@ -88,14 +105,27 @@ class TransformersConfig:
                         f"config.json says {key}: {value!r}\n"
                         f"the zoo computes {self.model_type} with {self.fixed[key]!r} only; this variant is not in it"
                     )
-            elif key not in self.translated.values() and key not in self.ignored:
+            elif key not in self.known:
                 raise LayoutError(
                     f"config.json has {key}: {value!r}, which {self.model_type} does not know here\n"
                     "this variant is not in the zoo; remove the key only if you know that it changes nothing"
                 )
-        return {ours: published[theirs] for ours, theirs in self.translated.items() if theirs in published}
+        published = {**self.defaults, **published}
+        fields = {ours: published[theirs] for ours, theirs in self.translated.items() if theirs in published}
+        for part in self.parts:
+            fields |= part.read(published)
+        return fields
 
     def write(self, config: Any) -> Fields:
         values = asdict(config)
-        translated = {theirs: values[ours] for ours, theirs in self.translated.items()}
-        return {"model_type": self.model_type, **self.writes, **self.fixed, **translated}
+        written = {"model_type": self.model_type, **self.writes, **self.fixed}
+        written |= {theirs: values[ours] for ours, theirs in self.translated.items()}
+        for part in self.parts:
+            written |= part.write(config)
+        said = vars(record(type(config), self.read(written), f"the config of {self.model_type}"))
+        for name, value in vars(config).items():
+            if said[name] != value:
+                raise LayoutError(
+                    f"a config.json of {self.model_type} cannot say {name}: {value!r}\nit would mean {said[name]!r} by it"
+                )
+        return written

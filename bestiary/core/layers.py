@@ -122,3 +122,26 @@ class TiedHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight)
+
+
+class ScaledEmbedding(nn.Embedding):
+    """Embeddings times a number, as Gemma's are by the square root of their width: (...) → (..., width)"""
+
+    def __init__(self, vocabulary: int, width: int, scale: float):
+        super().__init__(vocabulary, width)
+        self.scale = scale
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        # In low precision the scale is rounded as well: nets were trained so.
+        return super().forward(tokens) * torch.full((), self.scale, dtype=self.weight.dtype, device=self.weight.device)
+
+
+class Softcap(nn.Module):
+    """Keeps every x within ±cap: cap · tanh(x / cap) (Gemma 2, arXiv:2408.00118, section 2)."""
+
+    def __init__(self, cap: float):
+        super().__init__()
+        self.cap = cap
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cap * torch.tanh(x / self.cap)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from inspect import formatannotation
 from typing import Any, TypeVar
 
@@ -16,6 +16,8 @@ Kind = TypeVar("Kind")
 
 def record(kind: type[Kind], values: Mapping[str, Any], whose: str) -> Kind:
     """A `kind` with these values; lists become tuples. `whose` says in a message what they are the values of.
+
+    A mapping becomes the dataclass that its field's type names, among several the one of the same `kind`.
 
     Raises LayoutError that names a field which is unknown, absent, or of another type.
 
@@ -34,14 +36,24 @@ def record(kind: type[Kind], values: Mapping[str, Any], whose: str) -> Kind:
         if names:
             raise LayoutError(f"{whose} {what} {', '.join(map(str, names))}\nits fields: {', '.join(known)}")
     kinds = typing.get_type_hints(kind)
-    for name, value in values.items():
+    frozen = {name: _frozen(value, kinds[name], f"{name} in {whose}") for name, value in values.items()}
+    for name, value in frozen.items():
         if not _fits(value, kinds[name]):
-            raise LayoutError(f"{whose} has {name}: {value!r}, which should be {formatannotation(kinds[name])}")
-    return kind(**{name: _frozen(value) for name, value in values.items()})
+            raise LayoutError(f"{whose} has {name}: {values[name]!r}, which should be {formatannotation(kinds[name])}")
+    return kind(**frozen)
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
+def _frozen(value: Any, kind: Any, whose: str) -> Any:
+    if isinstance(value, Mapping):
+        for option in typing.get_args(kind) or (kind,):
+            if is_dataclass(option) and getattr(option, "kind", None) == value.get("kind"):
+                return record(option, value, whose)  # type: ignore[arg-type]
+        return value
+    return _tuples(value)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _fits(value: Any, kind: Any) -> bool:

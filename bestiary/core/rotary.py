@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -33,8 +33,9 @@ class Scaling(Protocol):
 class Linear:
     """Positions are divided by `factor` (Chen et al. 2023, arXiv:2306.15595)."""
 
+    kind: Literal["linear"] = "linear"
     factor: float
-    magnitude: float = 1.0
+    magnitude: ClassVar[float] = 1.0
 
     def frequencies(self, plain: Tensor, theta: float) -> Tensor:
         return plain / self.factor
@@ -44,11 +45,12 @@ class Linear:
 class Llama3:
     """Slow angles are divided by `factor`, fast ones kept, those between blended (Llama 3.1, arXiv:2407.21783)."""
 
+    kind: Literal["llama3"] = "llama3"
     factor: float
     slow: float  # turns within `trained` positions below which an angle is slow
     fast: float  # turns above which it is fast
     trained: int  # positions of the training before the scaling
-    magnitude: float = 1.0
+    magnitude: ClassVar[float] = 1.0
 
     def frequencies(self, plain: Tensor, theta: float) -> Tensor:
         turns = plain * self.trained / (2 * math.pi)
@@ -60,6 +62,7 @@ class Llama3:
 class Yarn:
     """As Llama 3's, blended along the pairs, with sharper attention (Peng et al. 2023, arXiv:2309.00071, section 3)."""
 
+    kind: Literal["yarn"] = "yarn"
     factor: float
     slow: float = 1.0  # turns within `trained` positions, as above (beta_slow and beta_fast of the paper)
     fast: float = 32.0
