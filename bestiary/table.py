@@ -18,11 +18,13 @@ from bestiary.errors import CardError
 ARCHITECTURES = {
     "bert": "bestiary.text.bert:ARCHITECTURE",
     "efficientnet": "bestiary.vision.efficientnet:ARCHITECTURE",
+    "gpt2": "bestiary.text.gpt2:ARCHITECTURE",
     "llama": "bestiary.text.llama:ARCHITECTURE",
 }
 TASKS = {
     "image-classification": "bestiary.vision.tasks:ImageClassifier",
     "text-embedding": "bestiary.text.tasks:Embedder",
+    "text-generation": "bestiary.text.generation:LanguageModel",
 }
 
 

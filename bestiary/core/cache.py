@@ -55,6 +55,8 @@ class Cache:
 
     def select(self, sequences: Sequence[int]) -> None:
         """Go on with these sequences; any may be there several times, or not at all."""
+        if list(sequences) == list(range(len(self.lengths))):
+            return
         self.lengths = [self.lengths[index] for index in sequences]
         for kept in (self.keys, self.values):
             for layer, tensor in kept.items():
@@ -64,7 +66,9 @@ class Cache:
             self.memory = Memory(*(None if part is None else part[list(sequences)] for part in self.memory))  # type: ignore[arg-type]
 
     def reserve(self, capacity: int) -> None:
-        """Make room for sequences of this length, keeping what is there."""
+        """Make room for sequences of this length, if there is less, keeping what is there."""
+        if capacity <= self.capacity:
+            return
         for kept in (self.keys, self.values):
             for layer, tensor in kept.items():
                 kept[layer] = tensor.new_zeros(*tensor.shape[:2], capacity, tensor.shape[3])
@@ -125,6 +129,8 @@ class Continuing(Context):
         keys, values = self.cache.room(self.layer, key, value)
         self._write(keys, key)
         self._write(values, value)
+        if self.seen == self.count and score.window is None and self.bias is None:  # nothing was in the cache
+            return attention(query, key, value, score, causal=True)
         if score.window not in self._masks:
             self._masks[score.window] = self._mask(query, score.window)
         keys, values = (slots[:, :, : self.seen].transpose(1, 2) for slots in (keys, values))

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bestiary.core.runtime import InferenceNet
-from bestiary.errors import InputError
+from bestiary.errors import InputError, LayoutError
 
 Item = TypeVar("Item")
 
@@ -27,6 +27,9 @@ class Report(NamedTuple):
 
 class Provenance(Protocol):
     """Where one file of a model came from."""
+
+    @property
+    def file(self) -> Any: ...
 
     @property
     def path(self) -> Path: ...
@@ -74,8 +77,15 @@ class Task(ABC):
         self._saver.export(self, Path(folder), layout)
 
     def file(self, role: str) -> Path:
-        """The verified file of the card that has this role."""
-        return self.provenance[self.card.file(role).name].path
+        """The verified file that has this role. Raises LayoutError where none has."""
+        path = self.find(role)
+        if path is None:
+            raise LayoutError(f"{self.card.name} has no file of the role {role}\nname it among the files of the card")
+        return path
+
+    def find(self, role: str) -> Path | None:
+        """The verified file that has this role, or None."""
+        return next((source.path for source in self.provenance.values() if source.file.role == role), None)
 
     @abstractmethod
     def report(self, inputs: Sequence[str]) -> Report:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer as Rules
 
@@ -18,22 +19,34 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path, max_length: int):
-        try:
-            self.rules = Rules.from_file(str(path))
-        except Exception as error:  # tokenizers raises nothing narrower
-            raise LayoutError(f"{path.name} is not a tokenizer.json: {str(error).splitlines()[0]}\nfetch it again") from error
-        self.rules.no_padding()
+        self.rules = read_tokenizer(path)
         self.rules.enable_truncation(max_length)
         self.max_length = max_length
         self._warned = False
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text. Raises InputError for what is not a text."""
-        for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise InputError(f"input {index} is not a text but {type(text).__name__}\ngive a str, or a list of them")
+        check_texts(texts)
         encodings = self.rules.encode_batch(texts)
         if not self._warned and any(encoding.overflowing for encoding in encodings):
             self._warned = True
             warnings.warn(f"texts over {self.max_length} tokens are cut (this is said once)", stacklevel=4)
         return [encoding.ids for encoding in encodings]
+
+
+def read_tokenizer(path: Path) -> Rules:
+    """The rules in a `tokenizer.json`, which neither cut nor pad. Raises LayoutError."""
+    try:
+        rules = Rules.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise LayoutError(f"{path.name} is not a tokenizer.json: {str(error).splitlines()[0]}\nfetch it again") from error
+    rules.no_padding()
+    rules.no_truncation()
+    return rules
+
+
+def check_texts(texts: Sequence[Any]) -> None:
+    """Raise InputError for the first that is not a text."""
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"input {index} is not a text but {type(text).__name__}\ngive a str, or a list of them")
