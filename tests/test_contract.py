@@ -46,6 +46,7 @@ STAGES = ((3, 1, 1, 8, 1), (3, 2, 2, 16, 2), (5, 2, 2, 24, 1))
 CASES = {
     "bert": Case({"layers": 2, "width": 32, "heads": 4, "hidden": 48, "vocabulary": 50, "positions": 16}, tokens_and_mask),
     "efficientnet": Case({"stem": 8, "top": 32, "stages": STAGES, "num_classes": 5, "padding": "same"}, images),
+    "gpt2": Case({"layers": 2, "width": 32, "heads": 4, "hidden": 48, "vocabulary": 50, "positions": 16}, tokens_and_mask),
     "llama": Case({**DECODER, "scaling": LLAMA3, "tied": True}, tokens_and_mask),
 }
 
