@@ -109,8 +109,8 @@ class GatedMlp(nn.Module):
 MLPS: dict[str, Callable[[MlpSpec], nn.Module]] = {"plain": Mlp, "gated": GatedMlp}
 
 
-class TiedHead(nn.Module):
-    """Logits by the weight of an embedding, of which it holds no copy: (..., width) → (..., vocabulary)."""
+class Tied(nn.Module):
+    """What computes with the weight of an embedding, of which it holds no copy."""
 
     def __init__(self, embedding: nn.Embedding):
         super().__init__()
@@ -120,8 +120,19 @@ class TiedHead(nn.Module):
     def weight(self) -> Tensor:
         return self._embedding[0].weight
 
+
+class TiedHead(Tied):
+    """Logits: (..., width) → (..., vocabulary)"""
+
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight)
+
+
+class TiedEmbedding(Tied):
+    """Embeddings of a second reader of the same tokens: (...) → (..., width)"""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return F.embedding(tokens, self.weight)
 
 
 class ScaledEmbedding(nn.Embedding):

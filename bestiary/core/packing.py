@@ -94,3 +94,18 @@ def mean_rows(hidden_states: Tensor, mask: Ragged) -> Tensor:
 def first_rows(hidden_states: Tensor, mask: Ragged) -> Tensor:
     """The first row of each sequence, where encoders keep their class token: (rows, width) → (sequences, width)."""
     return torch.cat([run.of(hidden_states)[:, 0] for run in mask.runs()])
+
+
+def padded(rows: Tensor, mask: Ragged) -> tuple[Tensor, Tensor]:
+    """Packed rows as a padded batch, with zeros for padding: (rows, ...) → (sequences, longest, ...), and its padding mask.
+
+    >>> padded(torch.tensor([7, 8, 9]), Ragged((2, 1)))
+    (tensor([[7, 8],
+            [9, 0]]), tensor([[ True,  True],
+            [ True, False]]))
+    """
+    lengths = torch.tensor(mask.lengths, device=rows.device)
+    kept = torch.arange(max(mask.lengths), device=rows.device) < lengths[:, None]  # (sequences, longest)
+    batch = rows.new_zeros(*kept.shape, *rows.shape[1:])
+    batch[kept] = rows
+    return batch, kept

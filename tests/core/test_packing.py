@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bestiary.core.packing import Ragged, Run, batches, first_rows, mean_rows, pack
+from bestiary.core.packing import Ragged, Run, batches, first_rows, mean_rows, pack, padded
 
 LENGTHS = (5, 3, 3, 1)
 CPU = torch.device("cpu")
@@ -25,6 +25,13 @@ def test_pooling():
     rows = torch.arange(12.0).reshape(12, 1)
     assert mean_rows(rows, Ragged(LENGTHS)).flatten().tolist() == [2.0, 6.0, 9.0, 11.0]
     assert first_rows(rows, Ragged(LENGTHS)).flatten().tolist() == [0.0, 5.0, 8.0, 11.0]
+
+
+def test_packed_rows_become_a_padded_batch():
+    sequences = [torch.randn(length, 2) for length in LENGTHS]
+    batch, mask = padded(torch.cat(sequences), Ragged(LENGTHS))
+    assert torch.equal(batch, torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True))
+    assert mask.sum(1).tolist() == list(LENGTHS) and mask[:, 0].all()
 
 
 @pytest.mark.parametrize("rows", [1, 6, 10, 1000])
