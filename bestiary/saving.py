@@ -15,6 +15,7 @@ from typing import Any
 
 from bestiary.core import weights
 from bestiary.core.architecture import NATIVE, Architecture
+from bestiary.core.sharded import SHARD_SIZE
 from bestiary.core.task import Task
 from bestiary.errors import DiskFullError, InputError, LayoutError
 from bestiary.hub.card import File, SourceSpec
@@ -23,15 +24,14 @@ from bestiary.published import CARD, WEIGHTS
 from bestiary.table import find_architecture
 
 
-def save(task: Task, folder: Path) -> None:
+def save(task: Task, folder: Path, *, shard_size: int = SHARD_SIZE) -> None:
     """Write weights, card and whatever else `bestiary.load(folder)` needs.
 
     Metrics and measured precisions are those of the weights that were loaded, so the new card claims none.
     """
     config: Any = task.net.config
     with _new_folder(folder) as stage:
-        _write_weights(task, NATIVE, stage)
-        files = [File(name=WEIGHTS, role="weights"), *(file for file in task.card.files if file.role != "weights")]
+        files = _write_files(task, NATIVE, stage, shard_size)
         card = replace(
             task.card,
             config=asdict(config),
@@ -45,14 +45,14 @@ def save(task: Task, folder: Path) -> None:
         (stage / CARD).write_text(card.to_markdown(), encoding="utf-8")
 
 
-def export(task: Task, folder: Path, layout: str) -> None:
+def export(task: Task, folder: Path, layout: str, *, shard_size: int = SHARD_SIZE) -> None:
     """Write the folder that the upstream library of the layout loads."""
     architecture = find_architecture(task.card.architecture)
     if layout not in architecture.layouts:
         raise LayoutError(f"{architecture.name} cannot be exported to {layout!r}\nit can to: {', '.join(architecture.layouts)}")
     beside = _published(task, architecture, layout)
     with _new_folder(folder) as stage:
-        _write_weights(task, layout, stage)
+        _write_files(task, layout, stage, shard_size)
         for name, content in beside.items():
             (stage / name).parent.mkdir(exist_ok=True)
             (stage / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -66,15 +66,19 @@ def _published(task: Task, architecture: Architecture, layout: str) -> Mapping[s
     return architecture.folders[layout].write(task.card, config)
 
 
-def _write_weights(task: Task, layout: str, stage: Path) -> None:
-    """The weights in a layout, and the other files of the card as they are."""
+def _write_files(task: Task, layout: str, stage: Path, shard_size: int) -> list[File]:
+    """Write the weights in a layout, and the other files as they are; returns all of them, unpinned."""
     architecture = find_architecture(task.card.architecture)
     rules = architecture.rules(layout, task.net.config, list(task.net.state_dict()))
-    weights.save(task.net, stage / WEIGHTS, rules)
-    for file in task.card.files:
-        if file.role != "weights":
-            (stage / file.name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(task.provenance[file.name].path, stage / file.name)
+    written = weights.save(task.net, stage / WEIGHTS, rules, shard_size=shard_size)
+    beside = {name: entry for name, entry in task.provenance.items() if entry.file.role != "weights"}
+    for name, entry in beside.items():
+        (stage / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(entry.path, stage / name)
+    return [
+        *(File(name=path.name, role="weights") for path in written),
+        *(File(name=name, role=entry.file.role) for name, entry in beside.items()),
+    ]
 
 
 def _pinned(file: File, folder: Path) -> File:

@@ -49,7 +49,7 @@ class Task(ABC):
     """The base of every task object.
 
     `net` is a plain module to train, compile or take apart; calls run through `inference`, which follows its changes.
-    `provenance` says for each file of the card where its bytes lie and where they came from.
+    `provenance` says for each file of the card, and each that was made of one, where its bytes lie and where they came from.
     """
 
     def __init__(self, net: nn.Module, card: Any, provenance: Mapping[str, Provenance], saver: Saver):

@@ -20,26 +20,26 @@ from torch.overrides import TorchFunctionMode
 from bestiary.core import keymap
 from bestiary.core.architecture import Architecture
 from bestiary.core.keymap import Rule
-from bestiary.core.mapped import MappedTensors
-from bestiary.core.streamed import write_safetensors
+from bestiary.core.sharded import SHARD_SIZE, ShardedTensors, write_shards
 from bestiary.errors import LayoutError
 
 
 def load(
     architecture: Architecture,
     config: Any,
-    path: Path,
+    path: Path | Sequence[Path],
     layout: str,
     *,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     fresh: Collection[str] = (),
 ) -> nn.Module:
-    """The net of `config` with the weights of a safetensors file, in evaluation mode.
+    """The net of `config` with the weights of a safetensors file, or of several that share them, in evaluation mode.
 
     `dtype` is what floating-point tensors become (None: what the file holds). The modules named in `fresh` are initialised at
     random; only their tensors may be absent from the file or differ in shape. Raises LayoutError.
     """
+    paths = [path] if isinstance(path, Path) else path
     with _without_garbage_collection():
         with torch.device("meta"), _WithoutRandomValues():
             net = architecture.net(config)
@@ -47,9 +47,9 @@ def load(
         random = {name for name in names if name.startswith(tuple(f"{module}." for module in fresh))}
         rules = architecture.rules(layout, config, names)
         try:
-            fill(net, MappedTensors(path), rules, dtype=dtype, device=device, fresh=random)
+            fill(net, ShardedTensors(paths), rules, dtype=dtype, device=device, fresh=random)
         except LayoutError as error:
-            raise LayoutError(f"{path.name}, read as {architecture.name} in layout {layout}: {error}") from None
+            raise LayoutError(f"{paths[0].name}, read as {architecture.name} in layout {layout}: {error}") from None
         for name in fresh:
             initialise(net.get_submodule(name), dtype=dtype, device=device)
     unset = [name for name, tensor in [*net.named_parameters(), *net.named_buffers()] if tensor.is_meta]
@@ -60,7 +60,7 @@ def load(
 
 def fill(
     net: nn.Module,
-    tensors: MappedTensors,
+    tensors: ShardedTensors,
     rules: Sequence[Rule],
     *,
     dtype: torch.dtype | None,
@@ -85,10 +85,14 @@ def fill(
                 tensors.release(name)
 
 
-def save(net: nn.Module, path: Path, rules: Sequence[Rule]) -> None:
-    """Write the net's state as a safetensors file in the layout of the rules."""
+def save(net: nn.Module, path: Path, rules: Sequence[Rule], *, shard_size: int = SHARD_SIZE) -> list[Path]:
+    """Write the net's state as a safetensors file in the layout of the rules, or as several where it is large.
+
+    Returns the files of tensors; `write_shards` says how they are named.
+    """
     state = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
-    write_safetensors(path, keymap.save(rules, state), {"format": "pt"})  # older releases of transformers insist on it
+    # Older releases of transformers insist on the metadata.
+    return write_shards(path, keymap.save(rules, state), {"format": "pt"}, shard_size=shard_size)
 
 
 def initialise(module: nn.Module, *, dtype: torch.dtype | None, device: torch.device | str) -> None:
