@@ -17,6 +17,12 @@ class UnknownModel(BestiaryError):
     exit_code = 3
 
 
+class UnknownDataset(BestiaryError):
+    """No card of a data set has that name; the message lists the nearest names."""
+
+    exit_code = 12
+
+
 class CardError(BestiaryError):
     """A card is malformed; the message names its file, the key and the expected form."""
 

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from bestiary.errors import BestiaryError, IntegrityError, OfflineError, SourceError
-from bestiary.hub.card import Card, File
 from bestiary.hub.progress import Progress, Silent
+from bestiary.hub.records import BaseCard, File
 from bestiary.hub.settings import Settings
 from bestiary.hub.sources import Source, open_mirror, open_source
 from bestiary.hub.store import Store
@@ -27,7 +27,7 @@ class Fetched:
 
 
 def fetch(
-    card: Card,
+    card: BaseCard,
     settings: Settings,
     *,
     files: Sequence[File] | None = None,
@@ -60,7 +60,7 @@ def fetch(
 class _Sources:
     """Who is asked, in order; each source is opened when the first file gets to it, and closed with `stack`."""
 
-    def __init__(self, card: Card, mirrors: Sequence[str], offline: bool, stack: ExitStack) -> None:
+    def __init__(self, card: BaseCard, mirrors: Sequence[str], offline: bool, stack: ExitStack) -> None:
         near = [spec for spec in card.sources if spec.kind == "path"]
         far = [spec for spec in card.sources if spec.kind != "path"]
         near_mirrors = [address for address in mirrors if "://" not in address]
@@ -85,7 +85,7 @@ class _Sources:
             yield self._opened[index]
 
 
-def _machine(card: Card) -> Source:
+def _machine(card: BaseCard) -> Source:
     # Imported when it is asked: reading the metadata of installed packages is a heavy import, and a warm load needs none.
     from bestiary.hub.sources.machine import MachineCaches
 
@@ -100,7 +100,7 @@ class _Failure:
 
 @dataclass(frozen=True)
 class _Errand:
-    card: Card
+    card: BaseCard
     store: Store
     sources: _Sources
     verify: Verify

@@ -10,7 +10,7 @@ _CARD_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _WORD = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?==[0-9][A-Za-z0-9.!+_-]*")
-_REPOSITORY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*")
+_REPOSITORY = re.compile(r"(?:datasets/)?[A-Za-z0-9_][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 # A name and a password before the host, a query and a fragment have no place in a prefix that file names are added to.
 _LOOPBACK = r"http://(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])"
@@ -58,7 +58,7 @@ def is_requirement(text: str) -> bool:
 
 
 def is_repository(text: str) -> bool:
-    """`owner/name` on a model hub."""
+    """`owner/name` on a model hub, or `datasets/owner/name`."""
     return _REPOSITORY.fullmatch(text) is not None and ".." not in text
 
 

