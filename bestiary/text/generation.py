@@ -53,7 +53,8 @@ class LanguageModel(Task):
         self._pasts: deque[Past] = deque(maxlen=1)  # what the last call has read
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pasts": deque(maxlen=1)}
+        kept = {name: value for name, value in self.__dict__.items() if name != "template"}
+        return {**kept, "_pasts": deque(maxlen=1)}
 
     def generate(
         self,
@@ -162,7 +163,8 @@ class LanguageModel(Task):
             for step in generation:
                 for choice in step:
                     writer = writers[order[choice.sequence]]
-                    writer.write(choice, ends=choice.sequence in generation.ended)
+                    if not writer.stream.stopped:
+                        writer.write(choice, ends=choice.sequence in generation.ended)
                     if writer.stream.stopped:
                         generation.stop(choice.sequence)
                 yield writers
