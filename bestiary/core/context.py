@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bestiary.core.packing import Ragged
+from bestiary.core.packing import Ragged, first_rows, mean_rows
 from bestiary.core.rotary import RotarySpec, Rotation
 
 Bias = Callable[[Tensor, Tensor], Tensor]  # positions of queries and of keys → what is added to scores: (heads, queries, keys)
@@ -64,6 +64,14 @@ class Context(ABC):
             self._rotations[spec] = spec.rotation(self.positions, dtype)
         return self._rotations[spec]
 
+    def first(self, x: Tensor) -> Tensor:
+        """The first row of each sequence: (..., rows, width) → (sequences, width)."""
+        return x[:, 0]
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean of the rows of each sequence: (..., rows, width) → (sequences, width)."""
+        return x.mean(1)
+
     def recall(self, project: Callable[[Tensor], Projected]) -> Projected:
         """Keys and values of the memory."""
         assert self.memory is not None, "cross-attention without a memory"
@@ -89,6 +97,12 @@ class Dense(Context):
         if score.window not in self._masks:
             self._masks[score.window] = self._mask(query, score.window)
         return attention(query, key, value, score, self._masks[score.window])
+
+    def mean(self, x: Tensor) -> Tensor:
+        if self.padding is None:
+            return super().mean(x)
+        kept = self.padding[:, :, None].to(x.dtype)
+        return (x * kept).sum(1) / kept.sum(1)
 
     def _mask(self, x: Tensor, window: int | None) -> Tensor | None:
         places = torch.arange(x.shape[-3], device=x.device)
@@ -116,6 +130,12 @@ class Packed(Context):
             causal = self.causal and mask is None
             attended.append(attention(run.of(query), run.of(key), run.of(value), score, mask, causal=causal))
         return torch.cat([batch.flatten(0, 1) for batch in attended])
+
+    def first(self, x: Tensor) -> Tensor:
+        return first_rows(x, self.ragged)
+
+    def mean(self, x: Tensor) -> Tensor:
+        return mean_rows(x, self.ragged)
 
     def _mask(self, x: Tensor, length: int, window: int | None) -> Tensor | None:
         if window is not None and window >= length - 1:

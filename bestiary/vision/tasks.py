@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from bestiary.core.labels import Label, check_top, class_names, ranked
 from bestiary.core.runtime import images_at_once
 from bestiary.core.task import Report, Task, batched
-from bestiary.errors import InputError, LayoutError
 from bestiary.vision import labels
 from bestiary.vision.transforms import Preprocess
 
 KNOWN_LENGTH = (Sequence, np.ndarray, Tensor)  # answered by a list; what else can be iterated is answered as it comes
-
-
-class Label(NamedTuple):
-    """A class of the model, and the probability that it gives to it."""
-
-    name: str
-    score: float
 
 
 class ImageClassifier(Task):
@@ -39,7 +32,9 @@ class ImageClassifier(Task):
         super().__init__(*arguments)
         self.preprocess = Preprocess.of(self.card)
         config: Any = self.net.config
-        self.labels = _labels(self.card.labels, config.num_classes, self.card.name)
+        given = self.card.labels
+        names = labels.names(given) if isinstance(given, str) else given
+        self.labels = class_names(names, config.num_classes, self.card.name)
 
     def __call__(self, images: Any, *, top: int = 5, batch_size: int | None = None) -> Any:
         """The `top` most likely labels, best first: a list of Label for one image, a list of lists for a list of images.
@@ -48,8 +43,7 @@ class ImageClassifier(Task):
         fourth dimension in front makes a list of them. An iterator is answered by an iterator that reads `batch_size` images
         at a time. Raises InputError, and for an address OfflineError or SourceError.
         """
-        if not (isinstance(top, int) and top >= 1):
-            raise InputError(f"top={top!r} is not a number of labels\ngive 1 or more")
+        check_top(top)
         answers = self._answers(images, top, batch_size)
         if _is_one(images):
             return next(answers)
@@ -75,9 +69,7 @@ class ImageClassifier(Task):
 
     def _answers(self, images: Any, top: int, size: int | None) -> Iterator[list[Label]]:
         for batch in self._batches(images, size):
-            scores, classes = self._compute(batch, "forward").softmax(-1).topk(min(top, len(self.labels)))
-            for found in zip(classes.tolist(), scores.tolist(), strict=True):
-                yield [Label(self.labels[index], score) for index, score in zip(*found, strict=True)]
+            yield from ranked(self._compute(batch, "forward").softmax(-1), self.labels, top)
 
     def _batches(self, images: Any, size: int | None) -> Iterator[Tensor]:
         """The batches of one image or many, preprocessed as they are asked for."""
@@ -97,13 +89,3 @@ def _is_one(images: Any) -> bool:
     if isinstance(images, (np.ndarray, Tensor)):
         return images.ndim != 4
     return isinstance(images, (str, bytes, bytearray, memoryview, Image.Image)) or not isinstance(images, Iterable)
-
-
-def _labels(given: str | Sequence[str] | None, count: int, card: str) -> tuple[str, ...]:
-    """The names of the classes: a shipped list, the card's own, or else their numbers."""
-    if given is None:
-        return tuple(map(str, range(count)))
-    found = labels.names(given) if isinstance(given, str) else tuple(given)
-    if len(found) != count:
-        raise LayoutError(f"{card} has {len(found)} labels for {count} classes\nmend `labels` in the card")
-    return found

@@ -1,0 +1,40 @@
+"""What classifiers answer with, whatever they classify."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from bestiary.errors import InputError, LayoutError
+
+
+class Label(NamedTuple):
+    """A class of the model, and the probability that it gives to it."""
+
+    name: str
+    score: float
+
+
+def class_names(given: Sequence[str] | None, count: int, card: str) -> tuple[str, ...]:
+    """The names of the classes of a card's model: those given, or else their numbers. Raises LayoutError for too few or many."""
+    names = tuple(map(str, range(count))) if given is None else tuple(given)
+    if len(names) != count:
+        raise LayoutError(f"{card} has {len(names)} labels for {count} classes\nmend `labels` in the card")
+    return names
+
+
+def check_top(top: object) -> None:
+    """Raise InputError for what is not a number of answers."""
+    if not (isinstance(top, int) and top >= 1):
+        raise InputError(f"top={top!r} is not a number of answers\ngive 1 or more")
+
+
+def ranked(scores: Tensor, names: Sequence[str], top: int) -> list[list[Label]]:
+    """The `top` classes of each row of scores (n, classes), best first."""
+    best, classes = scores.topk(min(top, len(names)))
+    return [
+        [Label(names[index], score) for index, score in zip(*found, strict=True)]
+        for found in zip(classes.tolist(), best.tolist(), strict=True)
+    ]
