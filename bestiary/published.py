@@ -6,15 +6,15 @@ and the road goes on as for every card.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bestiary.core.architecture import Architecture
+from bestiary.core.architecture import PublishedFolder
 from bestiary.core.configmap import read_json
-from bestiary.errors import InputError, LayoutError, SourceError
+from bestiary.core.sharded import INDEX, check_shards, shards
+from bestiary.errors import InputError, LayoutError
 from bestiary.hub import frontmatter
 from bestiary.hub.card import Card, File, SourceSpec, read_card
 from bestiary.hub.lock import Pin
@@ -24,12 +24,31 @@ from bestiary.hub.store import Store
 from bestiary.hub.trust import Trust
 from bestiary.table import architectures
 
+if TYPE_CHECKING:
+    from bestiary.hub.sources.huggingface import HuggingFaceSource
+
 CONFIG = "config.json"
 CARD = "README.md"  # where `.save` puts the card: hubs show this file
 WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = INDEX.format(WEIGHTS)
+CHECKPOINT = "pytorch_model.bin"
 
 
-def folder_card(folder: Path, store: Store) -> Card:
+class Recognised(NamedTuple):
+    """What a config.json is of."""
+
+    architecture: str
+    layout: str
+    config: Mapping[str, Any]  # fields of the architecture's config
+    folder: PublishedFolder
+    weights: tuple[str, ...] = (WEIGHTS, WEIGHTS_INDEX, CHECKPOINT)  # what they may be called, the best first
+    checked: str = "parity"
+
+
+Bridge = Callable[[Mapping[str, Any]], Recognised]  # what is made of a config.json that is not of the zoo; raises LayoutError
+
+
+def folder_card(folder: Path, store: Store, bridge: Bridge | None = None) -> Card:
     """The card of a folder: the one that `.save` wrote, or one made from its config.json.
 
     Raises InputError where there is no such folder, CardError, and LayoutError for a model that is not in the zoo.
@@ -37,10 +56,10 @@ def folder_card(folder: Path, store: Store) -> Card:
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}\ngive the name of a card, or a folder that holds a model")
     path = folder / CARD
-    return read_card(path) if _is_saved(path) else _made_card(folder, store)
+    return read_card(path) if _is_saved(path) else _made_card(folder, _recognised(folder, bridge), store)
 
 
-def repository_card(name: str, settings: Settings, trust: Trust) -> Card:
+def repository_card(name: str, settings: Settings, trust: Trust, bridge: Bridge | None = None) -> Card:
     """The card of `hf:owner/repo[@revision]`, whose files are fetched into huggingface_hub's cache.
 
     Nobody has vouched for the bytes, so the lock file has to know them, or `trust` to allow taking them as they come.
@@ -52,18 +71,30 @@ def repository_card(name: str, settings: Settings, trust: Trust) -> Card:
     revision = revision or "main"
     if not is_repository(address) or not is_revision(revision):
         raise InputError(f"{name[:80]!r} does not name a repository\nwrite hf:owner/repo, or hf:owner/repo@revision")
-    trust.pins(name, revision)
-    source = HuggingFaceSource(SourceSpec(kind="hf", address=address, revision=revision))
-    folder = source.download(CONFIG, local_files_only=settings.offline).parent
-    architecture, layout = _recognised(folder, _config(folder))
-    for file in (*architecture.folders[layout].companions, WEIGHTS):
-        with suppress(SourceError):  # some companions are optional; one that is not will be missed by name
-            source.download(file, local_files_only=settings.offline)
+    pins = trust.pins(name, revision)
+    source = HuggingFaceSource(SourceSpec(kind="hf", address=address, revision=revision), offline=settings.offline)
+    folder = source.download(CONFIG).parent
+    known = _recognised(folder, bridge)
+    if pins and not trust.first_use:
+        for file in pins:
+            source.download(file)
+    else:
+        _download(source, known)
     store = Store(settings.home)
-    card = folder_card(folder, store)
-    used = [path for path in (CONFIG, *architecture.folders[layout].companions, WEIGHTS) if (folder / path).is_file()]
-    trust.settle(name, revision, {path: Pin(*store.digest(folder / path)) for path in used})
+    card = _made_card(folder, known, store)
+    used = {CONFIG, *known.folder.companions, *known.weights, *(file.name for file in card.files)}
+    trust.settle(name, revision, {file: Pin(*store.digest(folder / file)) for file in used if (folder / file).is_file()})
     return replace(card, name=_card_name(address))
+
+
+def _download(source: HuggingFaceSource, known: Recognised) -> None:
+    """Fetch what there is of a model's files; one that it cannot do without is missed when they are read."""
+    for file in known.folder.companions:
+        source.find(file)
+    weights = next(filter(None, map(source.find, known.weights)), None)
+    if weights is not None and weights.name == WEIGHTS_INDEX:
+        for file in shards(weights):
+            source.download(file)
 
 
 def _is_saved(path: Path) -> bool:
@@ -74,31 +105,40 @@ def _is_saved(path: Path) -> bool:
         return False
 
 
-def _made_card(folder: Path, store: Store) -> Card:
-    config = _config(folder)
-    architecture, layout = _recognised(folder, config)
+def _made_card(folder: Path, known: Recognised, store: Store) -> Card:
+    weights = _weights(folder, known.weights)
     try:
-        fields, description = architecture.configs[layout].read(config), architecture.folders[layout].read(folder, config)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # what strangers write into JSON has no bounds
-        raise LayoutError(
-            f"the JSON files in {folder} are not as {layout} writes them ({type(error).__name__}: {str(error)[:100]})\n"
-            "fetch them again"
-        ) from error
-    files = {WEIGHTS: "weights", **description.files}
+        description = known.folder.read(folder, _config(folder))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _malformed(folder, known.layout, error) from error
+    files = {**dict.fromkeys(weights, "weights"), **description.files}
     return Card(
         name=_card_name(str(folder.resolve())),
         task=description.task,
         license="unknown",
-        architecture=architecture.name,
-        config=fields,
-        layout=layout,
+        architecture=known.architecture,
+        config=known.config,
+        layout=known.layout,
         files=tuple(_file(folder / name, name, role, store) for name, role in files.items()),
         sources=(SourceSpec(kind="path", address="."),),
         preprocess=description.preprocess,
         labels=description.labels,
-        checked="parity",
+        checked=known.checked,
         path=folder / CARD,
     )
+
+
+def _weights(folder: Path, names: tuple[str, ...]) -> list[str]:
+    """The files that hold the weights: the first there is of `names`, or those that it is the index of."""
+    found = next((name for name in names if (folder / name).is_file()), None)
+    if found is None:
+        raise LayoutError(
+            f"{folder} has no {' and no '.join(names)}\nthe model's weights should be in it; ask who made it for safetensors"
+        )
+    if found != WEIGHTS_INDEX:
+        return [found]
+    check_shards(folder / found)
+    return shards(folder / found)
 
 
 def _config(folder: Path) -> Mapping[str, Any]:
@@ -108,15 +148,40 @@ def _config(folder: Path) -> Mapping[str, Any]:
     return content
 
 
-def _recognised(folder: Path, config: Mapping[str, Any]) -> tuple[Architecture, str]:
+def _recognised(folder: Path, bridge: Bridge | None) -> Recognised:
+    config = _config(folder)
+    try:
+        return _in_zoo(folder, config)
+    except LayoutError:
+        if bridge is None:
+            raise
+        return bridge(config)
+
+
+def _in_zoo(folder: Path, config: Mapping[str, Any]) -> Recognised:
     known = []
     for architecture in architectures():
         for layout, config_map in architecture.configs.items():
             if config_map.recognises(config):
-                return architecture, layout
+                try:
+                    fields = config_map.read(config)
+                except (AttributeError, KeyError, TypeError, ValueError) as error:
+                    raise _malformed(folder, layout, error) from error
+                return Recognised(architecture.name, layout, fields, architecture.folders[layout])
             known.append(f"{architecture.name} ({layout})")
     kind = config.get("model_type") or config.get("architecture") or "nothing that says what it is"
-    raise LayoutError(f"{folder} holds {str(kind)[:80]}, which is not in the zoo\nthe zoo reads: {', '.join(known)}")
+    raise LayoutError(
+        f"{folder} holds {str(kind)[:80]}, which is not in the zoo\nthe zoo reads: {', '.join(known)}\n"
+        "bridge=True (--bridge) computes it by transformers, if that knows it"
+    )
+
+
+def _malformed(folder: Path, layout: str, error: Exception) -> LayoutError:
+    """What strangers write into JSON has no bounds."""
+    return LayoutError(
+        f"the JSON files in {folder} are not as {layout} writes them ({type(error).__name__}: {str(error)[:100]})\n"
+        "fetch them again"
+    )
 
 
 def _file(path: Path, name: str, role: str, store: Store) -> File:

@@ -21,11 +21,12 @@ DATASETS = "datasets/"  # what the address of a data set's repository begins wit
 
 
 class HuggingFaceSource(Source):
-    """Tokens, endpoint and cache are as huggingface_hub is set up; it shows its own progress."""
+    """Tokens, endpoint and cache are as huggingface_hub is set up; it shows its own progress. `offline` asks the cache alone."""
 
     remote = True
 
-    def __init__(self, spec: SourceSpec) -> None:
+    def __init__(self, spec: SourceSpec, *, offline: bool = False) -> None:
+        self.offline = offline
         self.label = f"Hugging Face repository {spec.address}"
         self._spec = spec
         self._repository = spec.address.removeprefix(DATASETS)
@@ -37,23 +38,32 @@ class HuggingFaceSource(Source):
         # The library believes what its cache holds and would give the same rotten file for ever.
         return self.download(name, force_download=cached is not None and not _holds(cached, file))
 
-    def download(self, name: str, *, force_download: bool = False, local_files_only: bool = False) -> Path:
-        """The path of a file of the repository in the library's cache, by its name there; options as in hf_hub_download.
+    def download(self, name: str, *, force_download: bool = False) -> Path:
+        """The path of a file of the repository in the library's cache, by its name there.
 
         Raises OfflineError where the repository cannot be reached, SourceError where it does not yield the file.
         """
         repository, kind, revision = self._repository, self._kind, self._spec.revision
         try:
-            if not local_files_only and (force_download or self._cached(name) is None):
+            if not self.offline and (force_download or self._cached(name) is None):
                 _look(hf_hub_url(repository, name, repo_type=kind, revision=revision))
             return Path(
                 hf_hub_download(
                     repository, name, repo_type=kind, revision=revision,
-                    force_download=force_download, local_files_only=local_files_only,
+                    force_download=force_download, local_files_only=self.offline,
                 )
             )  # fmt: skip
         except Exception as error:  # its own, and whatever its HTTP client, its transfer library and the disk raise
             raise self._translated(error, name) from error
+
+    def find(self, name: str) -> Path | None:
+        """What `download` gives, or None where there is no such file."""
+        try:
+            return self.download(name)
+        except (OfflineError, SourceError) as error:
+            if isinstance(error.__cause__, hub.LocalEntryNotFoundError if self.offline else hub.RemoteEntryNotFoundError):
+                return None
+            raise
 
     def listing(self) -> list[str]:
         """The names of all files of the repository. Raises OfflineError, SourceError."""
