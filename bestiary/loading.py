@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from bestiary import conversion
 from bestiary.core import runtime, weights
-from bestiary.core.convert import convert_checkpoint
 from bestiary.core.task import Saver, Task
-from bestiary.errors import InputError
 from bestiary.hub.card import Card
-from bestiary.hub.fetch import Fetched
 from bestiary.hub.lock import LOCK, Lock
 from bestiary.hub.progress import standard_progress
 from bestiary.hub.registry import Registry
@@ -24,8 +21,6 @@ from bestiary.hub.trust import Trust
 from bestiary.published import folder_card, repository_card
 from bestiary.saving import export, save
 from bestiary.table import find_architecture, find_task
-
-CONVERTER = ("torch", 1)  # name and version of convert_checkpoint; a new version converts anew
 
 
 def load(
@@ -60,17 +55,16 @@ def load(
     >>> bestiary.load("minilm-l6-v2")("a cat").shape
     torch.Size([384])
     """
-    if trust not in (None, "first-use"):
-        raise InputError(f'trust={trust!r} is not known\nit is None or "first-use"')
     settings = Settings.read(home=home, offline=offline)
     target = runtime.pick_device(device)
-    agreed = Trust(lock=Lock(Path(lock)), first_use=trust == "first-use", accept_license=accept_license)
+    agreed = Trust.given(trust, lock, accept_license)
     card = _card(os.fspath(name), settings, agreed)
     architecture, task = find_architecture(card.architecture), find_task(card.task)
     config, dtype = architecture.configure(card.config), runtime.pick_dtype(precision, card.precision, target)
-    files = agreed.fetch(card, settings, standard_progress())
-    net = weights.load(architecture, config, _safetensors(card, files, settings), card.layout, dtype=dtype, device=target)
-    return task(net, card, files, Saver(save, export))
+    files, store = agreed.fetch(card, settings, standard_progress()), Store(settings.home)
+    paths, parts = conversion.safetensors(files, store), conversion.parts(files, store)
+    net = weights.load(architecture, config, paths, card.layout, dtype=dtype, device=target)
+    return task(net, card, {**files, **parts}, Saver(save, export))
 
 
 def build(name: str | os.PathLike[str], pretrained: bool = False, **changes: Any) -> nn.Module:
@@ -94,8 +88,8 @@ def build(name: str | os.PathLike[str], pretrained: bool = False, **changes: Any
     published = architecture.configure(card.config)
     resized = [field for field in architecture.resized_by if getattr(config, field) != getattr(published, field)]
     fresh = [part for field in resized for part in architecture.resized_by[field]]
-    path = _safetensors(card, trust.fetch(card, settings, standard_progress()), settings)
-    return weights.load(architecture, config, path, card.layout, fresh=fresh).train()
+    paths = conversion.safetensors(trust.fetch(card, settings, standard_progress()), Store(settings.home))
+    return weights.load(architecture, config, paths, card.layout, fresh=fresh).train()
 
 
 def _card(name: str, settings: Settings, trust: Trust) -> Card:
@@ -105,12 +99,3 @@ def _card(name: str, settings: Settings, trust: Trust) -> Card:
     if "/" in name or os.sep in name:
         return folder_card(Path(name).expanduser(), Store(settings.home))
     return Registry.standard(settings).card(name)
-
-
-def _safetensors(card: Card, files: Mapping[str, Fetched], settings: Settings) -> Path:
-    """The weights; what is in another format is converted once."""
-    fetched = files[card.file("weights").name]
-    if fetched.file.name.endswith(".safetensors"):
-        return fetched.path
-    assert fetched.file.sha256 is not None  # fetched files have one
-    return Store(settings.home).converted(fetched.path, fetched.file.sha256, *CONVERTER, convert_checkpoint)
