@@ -12,22 +12,31 @@ import click
 
 from bestiary.cli.output import Column, as_size, as_text, clean, console, emit_json, emit_records, emit_table, write_lines
 from bestiary.cli.session import Session, complete_name, shared_options
+from bestiary.hub.records import BaseCard, DatasetCard
 
 if TYPE_CHECKING:
     from bestiary.hub.card import Card, SourceSpec
     from bestiary.hub.store import Entry
 
 COLUMNS = (Column("name"), Column("task"), Column("size", as_size), Column("license"), Column("checked"), Column("stored"))
+DATASET_COLUMNS = (
+    Column("name"), Column("tasks"), Column("splits"), Column("size", as_size), Column("license"), Column("stored"),
+)
 FILE_COLUMNS = (Column("name"), Column("role"), Column("size", as_size), Column("sha256"), Column("stored"), Column("origin"))
 
 
 @click.command()
 @click.argument("pattern", required=False, shell_complete=complete_name)
-@click.option("--task", help="Only models of this task, such as text-embedding.")
+@click.option("--task", help="Only those for this task, such as text-embedding.")
+@click.option("--datasets", is_flag=True, help="List the data sets instead.")
 @shared_options
 @click.pass_obj
-def ls(session: Session, pattern: str | None, task: str | None) -> None:
+def ls(session: Session, pattern: str | None, task: str | None, datasets: bool) -> None:
     """List the models there are: all, or those whose name matches PATTERN (* and ? stand for others; else a part of the name)."""
+    if datasets:
+        found = [card for card in session.datasets.cards() if _matches(card.name, pattern) and task in (None, *card.tasks)]
+        _emit_datasets(session, found)
+        return
     cards = [card for card in session.registry.cards() if _matches(card.name, pattern) and task in (None, card.task)]
     _emit_cards(session, cards)
 
@@ -46,11 +55,12 @@ def search(session: Session, words: tuple[str, ...]) -> None:
 @shared_options
 @click.pass_obj
 def show(session: Session, name: str) -> None:
-    """Show the card of the model NAME: its facts, its files and where they come from, and what was written about it."""
-    card = session.registry.card(name)
+    """Show the card of the model or data set NAME: its facts, its files and their sources, and what was written about it."""
+    card = session.card(name)
     files = _file_records(card, _stored(session))
     if session.json:
-        emit_json({"model": {**asdict(card), "path": str(card.path), "size": card.size, "files": files}})
+        kind = "dataset" if isinstance(card, DatasetCard) else "model"
+        emit_json({kind: {**asdict(card), "path": str(card.path), "size": card.size, "files": files}})
     elif session.quiet:
         write_lines([[card.name]])
     elif sys.stdout.isatty():
@@ -94,7 +104,29 @@ def _emit_cards(session: Session, cards: list[Card]) -> None:
     emit_records(session, "models", COLUMNS, records)
 
 
-def _file_records(card: Card, stored: Mapping[str, Entry]) -> list[dict[str, Any]]:
+def _emit_datasets(session: Session, cards: list[DatasetCard]) -> None:
+    if not cards:
+        click.echo("no data set matches", err=True)
+    stored = _stored(session)
+    records = [
+        {
+            "name": card.name,
+            "version": card.version,
+            "tasks": card.tasks,
+            "splits": {name: split.rows for name, split in card.splits.items()},
+            "size": card.size,
+            "license": card.license,
+            "language": card.language,
+            "tags": card.tags,
+            "pinned": card.pinned,
+            "stored": all(file.sha256 in stored for file in card.files),
+        }
+        for card in cards
+    ]
+    emit_records(session, "datasets", DATASET_COLUMNS, records)
+
+
+def _file_records(card: BaseCard, stored: Mapping[str, Entry]) -> list[dict[str, Any]]:
     records = []
     for file in card.files:
         entry = stored.get(file.sha256 or "")
@@ -103,9 +135,31 @@ def _file_records(card: Card, stored: Mapping[str, Entry]) -> list[dict[str, Any
     return records
 
 
-def _facts(card: Card) -> dict[str, object]:
-    """What a card says of the model in its front matter, but for files and sources."""
-    facts = {
+def _facts(card: Card | DatasetCard) -> dict[str, object]:
+    """What a card says in its front matter, but for files and sources."""
+    facts = _dataset_facts(card) if isinstance(card, DatasetCard) else _model_facts(card)
+    return {key: value for key, value in facts.items() if value not in (None, "", (), [], {})}
+
+
+def _dataset_facts(card: DatasetCard) -> dict[str, object]:
+    return {
+        "name": card.name,
+        "version": card.version,
+        "tasks": card.tasks,
+        "license": card.license,
+        "language": card.language,
+        "tags": card.tags,
+        "format": card.format,
+        "splits": {name: split.rows for name, split in card.splits.items()},
+        "columns": card.columns,
+        "labels": card.labels,
+        "pinned": card.pinned,
+        "size": card.size,
+    }
+
+
+def _model_facts(card: Card) -> dict[str, object]:
+    return {
         "name": card.name,
         "version": card.version,
         "task": card.task,
@@ -125,14 +179,13 @@ def _facts(card: Card) -> dict[str, object]:
         "pinned": card.pinned,
         "size": card.size,
     }
-    return {key: value for key, value in facts.items() if value not in (None, "", (), [], {})}
 
 
 def _source(source: SourceSpec) -> str:
     return f"{source.kind} {source.address}" + (f" at {source.revision}" if source.revision else "")
 
 
-def _show_person(card: Card, files: list[dict[str, Any]]) -> None:
+def _show_person(card: Card | DatasetCard, files: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""`bestiary pull`: bring the files of models here, verified, without loading them."""
+"""`bestiary pull`: bring the files of models and of data sets here, verified, without loading them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ COLUMNS = (Column("model"), Column("file"), Column("size", as_size), Column("ori
 @shared_options
 @click.pass_obj
 def pull(session: Session, names: tuple[str, ...], trust: str | None, lock: str, accept_license: bool) -> None:
-    """Download and verify the files of models, and tell where the bytes came from; what is here already is only verified."""
+    """Download and verify the files of models and data sets, and tell where they came from; what is here is only verified."""
     from bestiary.hub.lock import Lock
     from bestiary.hub.trust import Trust
 
     agreed = Trust(lock=Lock(lock), first_use=trust == "first-use", accept_license=accept_license)
-    cards = [session.registry.card(name) for name in names]  # a misspelt name is an error before the first download
+    cards = [session.card(name) for name in names]  # a misspelt name is an error before the first download
     records = [
         {
             "model": card.name,

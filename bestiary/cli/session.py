@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bestiary.errors import BestiaryError
+from bestiary.errors import BestiaryError, UnknownDataset, UnknownModel
 
 if TYPE_CHECKING:
+    from bestiary.hub.card import Card
     from bestiary.hub.progress import Progress
-    from bestiary.hub.registry import Registry
+    from bestiary.hub.records import DatasetCard
+    from bestiary.hub.registry import Datasets, Registry
     from bestiary.hub.settings import Settings
     from bestiary.hub.store import Store
 
@@ -43,6 +45,22 @@ class Session:
         from bestiary.hub.registry import Registry
 
         return Registry.standard(self.settings)
+
+    @cached_property
+    def datasets(self) -> Datasets:
+        from bestiary.hub.registry import Datasets
+
+        return Datasets.standard(self.settings)
+
+    def card(self, name: str) -> Card | DatasetCard:
+        """The card of the model of that name or, where there is none, of the data set. Raises as for a model."""
+        try:
+            return self.registry.card(name)
+        except UnknownModel as error:
+            try:
+                return self.datasets.card(name)
+            except UnknownDataset:
+                raise error from None
 
     @cached_property
     def store(self) -> Store:

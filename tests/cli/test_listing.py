@@ -127,3 +127,18 @@ def test_verbs_that_move_files_import_no_torch(beasts: Zoo, arguments: list[str]
         timeout=60,
     )  # fmt: skip
     assert completed.returncode == 0, completed.stderr
+
+
+def test_data_sets_are_listed_shown_and_pulled_too(beasts: Zoo) -> None:
+    (line,) = beasts.lines("ls", "--datasets", "ag-*")
+    assert line == ["ag-news", "text-classification", "train 120000, test 7600", "19820267", "unknown", "no"]
+    assert "openmoji" in beasts.run("ls", "--datasets", "--task", "image-classification", "-q").stdout.split()
+    assert "ag-news" not in beasts.run("ls", "-q").stdout.split()
+    shown = beasts.json("show", "sst2")["dataset"]
+    assert shown["splits"]["validation"]["rows"] == 872 and shown["columns"] == {"text": "sentence"}
+    assert ["format", "parquet"] in beasts.lines("show", "sst2")
+    assert "half and half in each split" in " ".join(beasts.terminal("show", "imdb")[1].split())
+    assert beasts.run("ls", "--datasets", "nothing").stderr == "no data set matches\n"
+    records = beasts.json("pull", "openmoji")["files"]
+    assert {record["file"] for record in records} == {"emoji.json", "openmoji.whl"}
+    assert beasts.json("ls", "--datasets", "openmoji")["datasets"][0]["stored"] is True
