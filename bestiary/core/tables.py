@@ -108,7 +108,7 @@ def open_rows(files: Files, split: str, *, streaming: bool = False, columns: Seq
     builder, options = _BUILDERS[files.format]
     paths = {split: [re.sub(r"([*?\[])", r"[\1]", name) for name in files.names]}  # `datasets` would take them for patterns
     try:
-        with _quiet(datasets):
+        with quiet():
             rows = datasets.load_dataset(builder, data_files=paths, split=split, streaming=streaming, **options)
             empty = next(iter(rows), None) is None if streaming else len(rows) == 0
     except Exception as error:  # its own, and whatever pandas, Arrow and the disk raise
@@ -134,8 +134,10 @@ def column_names(rows: Rows) -> list[str]:
 
 
 @contextmanager
-def _quiet(datasets: Any) -> Iterator[None]:
-    """Progress bars where a person watches, and no log of what is raised anyway."""
+def quiet() -> Iterator[None]:
+    """While `datasets` is at work: progress bars where a person watches, and no log of what is raised anyway."""
+    import datasets
+
     verbosity, bars = datasets.logging.get_verbosity(), not datasets.are_progress_bars_disabled()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     if not sys.stderr.isatty():
