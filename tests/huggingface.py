@@ -1,6 +1,7 @@
 """A server on this machine that answers as the Hugging Face Hub does."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,9 +23,10 @@ class Hub:
     requests: list[str] = field(default_factory=list)
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        """Answers /owner/name/resolve/revision/path."""
+        """Answers /owner/name/resolve/revision/path and, for a repository of data, /datasets/... and the list of its files."""
         self.requests.append(f"{request.command} {request.path}")
-        content = self.files.get("/".join(request.path.split("/")[5:]))
+        path = request.path.removeprefix("/datasets")
+        content = self._listing() if path.startswith("/api/datasets/") else self.files.get("/".join(path.split("/")[5:]))
         status, reason = (self.status, self.reason) if content is not None else (404, "EntryNotFound")
         body = content if status == 200 and content is not None else b"{}"
         request.send_response(status)
@@ -38,6 +40,10 @@ class Hub:
         request.end_headers()
         if request.command == "GET":
             request.wfile.write(body)
+
+    def _listing(self) -> bytes:
+        files = [{"type": "file", "path": path, "size": len(body), "oid": "0" * 40} for path, body in self.files.items()]
+        return json.dumps(files).encode()
 
 
 @contextmanager
