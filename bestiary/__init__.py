@@ -22,6 +22,7 @@ from bestiary.errors import (
     LicenseError,
     OfflineError,
     SourceError,
+    UnknownDataset,
     UnknownModel,
 )
 
@@ -42,6 +43,7 @@ __all__ = [
     "LicenseError",
     "OfflineError",
     "SourceError",
+    "UnknownDataset",
     "UnknownModel",
     "build",
     "card",
