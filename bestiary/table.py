@@ -20,6 +20,7 @@ ARCHITECTURES = {
     "efficientnet": "bestiary.vision.efficientnet:ARCHITECTURE",
     "gpt2": "bestiary.text.gpt2:ARCHITECTURE",
     "llama": "bestiary.text.llama:ARCHITECTURE",
+    "t5": "bestiary.text.t5:ARCHITECTURE",
 }
 TASKS = {
     "image-classification": "bestiary.vision.tasks:ImageClassifier",
