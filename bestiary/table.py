@@ -17,10 +17,20 @@ from bestiary.errors import CardError
 
 ARCHITECTURES = {
     "bert": "bestiary.text.bert:ARCHITECTURE",
+    "distilbert": "bestiary.text.distilbert:ARCHITECTURE",
     "efficientnet": "bestiary.vision.efficientnet:ARCHITECTURE",
+    "gemma": "bestiary.text.gemma:GEMMA",
+    "gemma2": "bestiary.text.gemma:GEMMA2",
+    "gemma3": "bestiary.text.gemma:GEMMA3",
     "gpt2": "bestiary.text.gpt2:ARCHITECTURE",
     "llama": "bestiary.text.llama:ARCHITECTURE",
+    "modernbert": "bestiary.text.modernbert:ARCHITECTURE",
+    "roberta": "bestiary.text.roberta:ARCHITECTURE",
+    "mistral": "bestiary.text.llama:MISTRAL",
+    "qwen2": "bestiary.text.qwen:QWEN2",
+    "qwen3": "bestiary.text.qwen:QWEN3",
     "t5": "bestiary.text.t5:ARCHITECTURE",
+    "xlm-roberta": "bestiary.text.roberta:XLM_ROBERTA",
 }
 TASKS = {
     "image-classification": "bestiary.vision.tasks:ImageClassifier",

@@ -34,6 +34,7 @@ def images(device):
     return (torch.linspace(-1, 1, 3 * 3 * 64 * 64, device=device).reshape(3, 3, 64, 64),)
 
 
+ENCODER = {"layers": 2, "width": 32, "heads": 4, "hidden": 48, "vocabulary": 50, "positions": 16}
 DECODER = {
     "layers": 2,
     "width": 32,
@@ -46,17 +47,36 @@ DECODER = {
     "theta": 1e4,
     "eps": 1e-5,
 }
+GEMMA = {**DECODER, "tied": True, "norm": "rms_offset", "activation": "gelu_tanh", "embedding_scale": 32**0.5}
 LLAMA3 = {"kind": "llama3", "factor": 4, "slow": 1, "fast": 4, "trained": 8}
 STAGES = ((3, 1, 1, 8, 1), (3, 2, 2, 16, 2), (5, 2, 2, 24, 1))
 CASES = {
-    "bert": Case({"layers": 2, "width": 32, "heads": 4, "hidden": 48, "vocabulary": 50, "positions": 16}, tokens_and_mask),
+    "bert": Case(ENCODER, tokens_and_mask),
+    "distilbert": Case({**ENCODER, "segments": 0, "pooler": "relu", "head": "classes", "num_classes": 3}, tokens_and_mask),
     "efficientnet": Case({"stem": 8, "top": 32, "stages": STAGES, "num_classes": 5, "padding": "same"}, images),
-    "gpt2": Case({"layers": 2, "width": 32, "heads": 4, "hidden": 48, "vocabulary": 50, "positions": 16}, tokens_and_mask),
+    "gemma": Case(GEMMA, tokens_and_mask),
+    "gemma2": Case(
+        {**GEMMA, "order": "sandwich", "windows": [3, None], "query_scalar": 9, "softcap": 5.0, "logits_softcap": 3.0},
+        tokens_and_mask,
+    ),
+    "gemma3": Case(
+        {**GEMMA, "order": "sandwich", "windows": [3, None], "local_theta": 100.0, "query_key_norm": True},
+        tokens_and_mask,
+    ),
+    "gpt2": Case(ENCODER, tokens_and_mask),
     "llama": Case({**DECODER, "scaling": LLAMA3, "tied": True}, tokens_and_mask),
+    "mistral": Case({**DECODER, "windows": [3]}, tokens_and_mask),
+    "modernbert": Case(
+        {**ENCODER, "layers": 3, "window": 2, "head": "classes", "num_classes": 3, "pooling": "mean"}, tokens_and_mask
+    ),
+    "qwen2": Case({**DECODER, "qkv_bias": True}, tokens_and_mask),
+    "qwen3": Case({**DECODER, "query_key_norm": True, "tied": True}, tokens_and_mask),
+    "roberta": Case({**ENCODER, "segments": 1, "head": "mask"}, tokens_and_mask),
     "t5": Case(
         {"layers": 2, "decoder_layers": 2, "width": 32, "heads": 4, "head_width": 6, "hidden": 48, "vocabulary": 50},
         texts_and_their_beginnings,
     ),
+    "xlm-roberta": Case({**ENCODER, "segments": 1, "head": "tokens", "num_classes": 3}, tokens_and_mask),
 }
 
 

@@ -25,7 +25,7 @@ def record(kind: type[Kind], values: Mapping[str, Any], whose: str) -> Kind:
     >>> record(BertConfig, {"layer": 6}, "the config of bert")
     Traceback (most recent call last):
     bestiary.errors.LayoutError: the config of bert has no field layer
-    its fields: layers, width, heads, hidden, vocabulary, positions, segments, eps
+    its fields: layers, width, heads, hidden, vocabulary, positions, segments, eps, head, num_classes, pooler
     """
     known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
     required = [name for name, item in known.items() if item.default is MISSING and item.default_factory is MISSING]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +11,12 @@ from torch import Tensor, nn
 from bestiary.core.architecture import Architecture
 from bestiary.core.attention import AttentionSpec
 from bestiary.core.block import BlockSpec
-from bestiary.core.configmap import TransformersConfig
+from bestiary.core.configmap import Part, TransformersConfig
 from bestiary.core.context import Mask, look
-from bestiary.core.keymap import Rule, each, ignored, linear, norm, prefixed, same
+from bestiary.core.keymap import Rule, each, ignored, linear, norm, prefixed, same, tied
 from bestiary.core.layers import MlpSpec, NormSpec
-from bestiary.text.published import TransformersEncoder
+from bestiary.text.heads import RESIZED_BY, HeadKind, HeadSpec, TransformSpec, head_rules
+from bestiary.text.published import EncoderHead, TransformersEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,19 +27,32 @@ class BertConfig:
     hidden: int  # width of the MLP
     vocabulary: int  # number of token ids
     positions: int  # longest sequence
-    segments: int = 2  # sentence A, sentence B
+    segments: int = 2  # sentence A, sentence B; 0 for a net that does not tell them apart
     eps: float = 1e-12  # of every norm; the checkpoint's own
+    head: HeadKind = "none"  # what follows the encoder, a key of HEADS
+    num_classes: int | None = None  # of the heads "classes" and "tokens"
+    pooler: Literal["tanh", "relu"] = "tanh"  # activation of the head "classes"
 
 
-class BertEmbedding(nn.Module):
-    """The sum of what a token is, where it stands and which sentence it is of, normalised."""
+class PlainEmbedding(nn.Module):
+    """The sum of what a token is and where it stands, normalised."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
         self.tokens = nn.Embedding(config.vocabulary, config.width)
         self.positions = nn.Embedding(config.positions, config.width)
-        self.segments = nn.Embedding(config.segments, config.width)
         self.norm = NormSpec(eps=config.eps).build(config.width)
+
+    def forward(self, tokens: Tensor, positions: Tensor, segments: Tensor | None) -> Tensor:
+        return self.norm(self.tokens(tokens) + self.positions(positions))
+
+
+class SegmentedEmbedding(PlainEmbedding):
+    """The same with which sentence a token is of; of the first, if nothing is said."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__(config)
+        self.segments = nn.Embedding(config.segments, config.width)
 
     def forward(self, tokens: Tensor, positions: Tensor, segments: Tensor | None) -> Tensor:
         if segments is None:
@@ -46,7 +61,7 @@ class BertEmbedding(nn.Module):
 
 
 class Bert(nn.Module):
-    """The encoder: token ids in, hidden states out.
+    """The encoder and its head: token ids in, hidden states or logits out.
 
     >>> config = BertConfig(layers=2, width=32, heads=4, hidden=64, vocabulary=100, positions=16)
     >>> Bert(config)(torch.tensor([[5, 6, 7]])).shape
@@ -56,7 +71,7 @@ class Bert(nn.Module):
     def __init__(self, config: BertConfig):
         super().__init__()
         self.config = config
-        self.embedding = BertEmbedding(config)
+        self.embedding = SegmentedEmbedding(config) if config.segments else PlainEmbedding(config)
         block = BlockSpec(
             attention=AttentionSpec(width=config.width, heads=config.heads),
             mlp=MlpSpec(width=config.width, hidden=config.hidden, activation="gelu"),
@@ -64,6 +79,13 @@ class Bert(nn.Module):
             order="post",
         )
         self.blocks = block.stack(config.layers)
+        head = HeadSpec(
+            width=config.width,
+            num_classes=config.num_classes,
+            mask=TransformSpec(width=config.width, activation="gelu", norm=NormSpec(eps=config.eps)),
+            classes=TransformSpec(width=config.width, activation=config.pooler),
+        )
+        self.head = head.build(config.head, self.embedding.tokens)
 
     def forward(
         self,
@@ -72,20 +94,56 @@ class Bert(nn.Module):
         positions: Tensor | None = None,
         segments: Tensor | None = None,
     ) -> Tensor:
-        """Hidden states (..., width) of token ids (...).
+        """What the head makes of token ids (...): without one, hidden states (..., width).
 
-        The ids come as (batch, length) with a padding mask of that shape (True where a token is), or as packed rows (rows,)
-        with a ragged mask and the position of each row in its own sequence. `segments` are 0 for sentence A, 1 for B.
+        Logits are (..., vocabulary) of a masked token, (sequences, num_classes), (..., num_classes) of tokens, and
+        (..., 2) for the start and end of a span. The ids come as (batch, length) with a padding mask of that shape (True
+        where a token is), or as packed rows (rows,) with a ragged mask and the position of each row in its own sequence.
+        `segments` are 0 for sentence A, 1 for B.
         """
+        context = look(mask, tokens, positions, causal=False)
+        return self.head(self.hidden_states(tokens, context, segments=segments), context)
+
+    def hidden_states(
+        self,
+        tokens: Tensor,
+        mask: Mask | None = None,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+    ) -> Tensor:
+        """What the head is given: (..., width)."""
         context = look(mask, tokens, positions, causal=False)
         x = self.embedding(tokens, context.positions, segments)  # (..., width)
         return self.blocks(x, context)
 
 
 def transformers_layout(config: BertConfig) -> list[Rule]:
-    encoder = [
-        same("embeddings.word_embeddings.weight", "embedding.tokens.weight"),
-        same("embeddings.position_embeddings.weight", "embedding.positions.weight"),
+    # The encoder by itself is written without the prefix that it has beside a head.
+    prefixes = ("", "bert.") if config.head == "none" else ("bert.", "")
+    rules: dict[HeadKind, tuple[Rule, ...]] = {
+        "mask": (
+            *linear("cls.predictions.transform.dense", "head.transform.dense"),
+            *norm("cls.predictions.transform.LayerNorm", "head.transform.norm"),
+            tied(("cls.predictions.bias", "cls.predictions.decoder.bias"), "head.output.bias"),
+        ),
+        "classes": (
+            *prefixed(prefixes, linear("pooler.dense", "head.transform.dense")),
+            *linear("classifier", "head.output"),
+        ),
+        "tokens": linear("classifier", "head.output"),
+        "spans": linear("qa_outputs", "head.output"),
+    }
+    return [
+        *encoder_rules(config, prefixes, "cls.predictions.decoder.weight"),
+        *prefixed(prefixes, [same("embeddings.position_embeddings.weight", "embedding.positions.weight")]),
+        *head_rules(config.head, rules),
+        *ignored("cls.seq_relationship.weight", "cls.seq_relationship.bias"),
+    ]
+
+
+def encoder_rules(config: BertConfig, prefixes: tuple[str, ...], decoder: str) -> list[Rule]:
+    """The encoder but for its positions; `decoder` names the copy of its embedding that files may hold."""
+    rules = [
         same("embeddings.token_type_embeddings.weight", "embedding.segments.weight"),
         *norm("embeddings.LayerNorm", "embedding.norm"),
         *each(
@@ -99,42 +157,49 @@ def transformers_layout(config: BertConfig) -> list[Rule]:
             *linear("encoder.layer.{i}.output.dense", "blocks.{i}.mlp.down"),
             *norm("encoder.layer.{i}.output.LayerNorm", "blocks.{i}.mlp_norm"),
         ),
-        *ignored("embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias"),
+        *ignored("embeddings.position_ids"),
     ]
-    # Files of the pretraining model put `bert.` before the encoder and carry its two heads, which an encoder has no use for.
-    heads = ignored(
-        "cls.seq_relationship.weight",
-        "cls.seq_relationship.bias",
-        "cls.predictions.bias",
-        "cls.predictions.decoder.weight",
-        "cls.predictions.decoder.bias",
-        "cls.predictions.transform.dense.weight",
-        "cls.predictions.transform.dense.bias",
-        *(f"cls.predictions.transform.LayerNorm.{name}" for name in ("weight", "bias", "gamma", "beta")),
+    return [embedding_rule(prefixes, decoder), *prefixed(prefixes, rules)]
+
+
+def embedding_rule(prefixes: tuple[str, ...], decoder: str) -> Rule:
+    """The embedding, of which files may hold a copy as the last layer of the mask head."""
+    names = tuple(f"{prefix}embeddings.word_embeddings.weight" for prefix in prefixes)
+    return tied((*names, decoder), "embedding.tokens.weight")
+
+
+def transformers_config(model_type: str, *parts: Part, **fixed: Any) -> TransformersConfig:
+    """The config.json of BERT, and of those that name their keys as it does."""
+    return TransformersConfig(
+        model_type,
+        layers="num_hidden_layers",
+        width="hidden_size",
+        heads="num_attention_heads",
+        hidden="intermediate_size",
+        vocabulary="vocab_size",
+        positions="max_position_embeddings",
+        segments="type_vocab_size",
+        eps="layer_norm_eps",
+        parts=parts,
+        fixed={
+            "hidden_act": "gelu",
+            "position_embedding_type": "absolute",
+            "is_decoder": False,
+            "is_encoder_decoder": False,
+            "add_cross_attention": False,
+            "tie_word_embeddings": True,
+            **fixed,
+        },
+        # Dropout rates, and what older releases of transformers noted down.
+        ignored=frozenset(
+            {"attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout"}
+            | {"output_past", "_num_labels", "max_length"}
+        ),
+        writes={},
     )
-    return [*prefixed(("", "bert."), encoder), *heads]
 
 
-TRANSFORMERS_CONFIG = TransformersConfig(
-    "bert",
-    layers="num_hidden_layers",
-    width="hidden_size",
-    heads="num_attention_heads",
-    hidden="intermediate_size",
-    vocabulary="vocab_size",
-    positions="max_position_embeddings",
-    segments="type_vocab_size",
-    eps="layer_norm_eps",
-    fixed={
-        "hidden_act": "gelu",
-        "position_embedding_type": "absolute",
-        "is_decoder": False,
-        "is_encoder_decoder": False,
-        "add_cross_attention": False,
-    },
-    ignored=frozenset({"attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout", "tie_word_embeddings"}),
-    writes={"architectures": ["BertModel"]},
-)
+TRANSFORMERS_CONFIG = transformers_config("bert", EncoderHead("Bert"))
 
 ARCHITECTURE = Architecture(
     name="bert",
@@ -142,5 +207,6 @@ ARCHITECTURE = Architecture(
     net=Bert,
     layouts={"transformers": transformers_layout},
     configs={"transformers": TRANSFORMERS_CONFIG},
-    folders={"transformers": TransformersEncoder()},
+    folders={"transformers": TransformersEncoder(TRANSFORMERS_CONFIG)},
+    resized_by=RESIZED_BY,
 )
