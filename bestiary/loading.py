@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from bestiary import conversion
 from bestiary.core import runtime, weights
 from bestiary.core.task import Saver, Task
+from bestiary.errors import InputError
 from bestiary.hub.card import Card
+from bestiary.hub.fetch import Fetched
 from bestiary.hub.lock import LOCK, Lock
 from bestiary.hub.progress import standard_progress
 from bestiary.hub.registry import Registry
 from bestiary.hub.settings import Settings
 from bestiary.hub.store import Store
 from bestiary.hub.trust import Trust
-from bestiary.published import folder_card, repository_card
+from bestiary.published import BRIDGED, Bridge, folder_card, repository_card
 from bestiary.saving import export, save
 from bestiary.table import find_architecture, find_task
 
@@ -33,6 +37,7 @@ def load(
     lock: str | os.PathLike[str] = LOCK,
     offline: bool | None = None,
     home: str | os.PathLike[str] | None = None,
+    bridge: bool = False,
 ) -> Task:
     """A pretrained model, ready to be called.
 
@@ -47,6 +52,7 @@ def load(
         lock: the lock file, bestiary.lock in the working folder by default.
         offline: ask no source that needs the network. By default as the settings say.
         home: the folder of the store. By default as the settings say.
+        bridge: have transformers compute a folder or a repository that is not in the zoo; its card says `checked: bridged`.
 
     Raises:
         UnknownModel, CardError, IntegrityError, OfflineError, SourceError, LicenseError, DiskFullError, LayoutError, InputError
@@ -58,9 +64,16 @@ def load(
     settings = Settings.read(home=home, offline=offline)
     target = runtime.pick_device(device)
     agreed = Trust.given(trust, lock, accept_license)
-    card = _card(os.fspath(name), settings, agreed)
-    architecture, task = find_architecture(card.architecture), find_task(card.task)
-    config, dtype = architecture.configure(card.config), runtime.pick_dtype(precision, card.precision, target)
+    if bridge:
+        from bestiary.bridge import recognised  # imports transformers
+    card = _card(os.fspath(name), settings, agreed, recognised if bridge else None)
+    task, dtype = find_task(card.task), runtime.pick_dtype(precision, card.precision, target)
+    if card.checked == BRIDGED:
+        if not bridge:
+            raise InputError(f"{card.name} is not in the zoo, transformers computes it\npass bridge=True (--bridge)")
+        return _bridged(task, card, agreed.fetch(card, settings, standard_progress()), dtype, target)
+    architecture = find_architecture(card.architecture)
+    config = architecture.configure(card.config)
     files, store = agreed.fetch(card, settings, standard_progress()), Store(settings.home)
     paths, parts = conversion.safetensors(files, store), conversion.parts(files, store)
     net = weights.load(architecture, config, paths, card.layout, dtype=dtype, device=target)
@@ -92,10 +105,18 @@ def build(name: str | os.PathLike[str], pretrained: bool = False, **changes: Any
     return weights.load(architecture, config, paths, card.layout, fresh=fresh).train()
 
 
-def _card(name: str, settings: Settings, trust: Trust) -> Card:
+def _bridged(
+    task: type[Task], card: Card, files: Mapping[str, Fetched], dtype: torch.dtype, device: torch.device
+) -> Task:
+    from bestiary import bridge
+
+    return task(bridge.load(card, files, dtype, device), card, files, Saver(bridge.save, bridge.export))
+
+
+def _card(name: str, settings: Settings, trust: Trust, bridge: Bridge | None = None) -> Card:
     """The card of a name, of a folder or of a repository."""
     if name.startswith("hf:"):
-        return repository_card(name, settings, trust)
+        return repository_card(name, settings, trust, bridge)
     if "/" in name or os.sep in name:
-        return folder_card(Path(name).expanduser(), Store(settings.home))
+        return folder_card(Path(name).expanduser(), Store(settings.home), bridge)
     return Registry.standard(settings).card(name)

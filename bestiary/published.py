@@ -32,6 +32,7 @@ CARD = "README.md"  # where `.save` puts the card: hubs show this file
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = INDEX.format(WEIGHTS)
 CHECKPOINT = "pytorch_model.bin"
+BRIDGED = "bridged"  # what a card says under `checked` where transformers computes the model
 
 
 class Recognised(NamedTuple):

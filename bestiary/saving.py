@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ def save(task: Task, folder: Path, *, shard_size: int = SHARD_SIZE) -> None:
     Metrics and measured precisions are those of the weights that were loaded, so the new card claims none.
     """
     config: Any = task.net.config
-    with _new_folder(folder) as stage:
+    with new_folder(folder) as stage:
         files = _write_files(task, NATIVE, stage, shard_size)
         card = replace(
             task.card,
@@ -51,11 +51,9 @@ def export(task: Task, folder: Path, layout: str, *, shard_size: int = SHARD_SIZ
     if layout not in architecture.layouts:
         raise LayoutError(f"{architecture.name} cannot be exported to {layout!r}\nit can to: {', '.join(architecture.layouts)}")
     beside = _published(task, architecture, layout)
-    with _new_folder(folder) as stage:
+    with new_folder(folder) as stage:
         _write_files(task, layout, stage, shard_size)
-        for name, content in beside.items():
-            (stage / name).parent.mkdir(exist_ok=True)
-            (stage / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(beside, stage)
 
 
 def _published(task: Task, architecture: Architecture, layout: str) -> Mapping[str, Any]:
@@ -71,14 +69,23 @@ def _write_files(task: Task, layout: str, stage: Path, shard_size: int) -> list[
     architecture = find_architecture(task.card.architecture)
     rules = architecture.rules(layout, task.net.config, list(task.net.state_dict()))
     written = weights.save(task.net, stage / WEIGHTS, rules, shard_size=shard_size)
-    beside = {name: entry for name, entry in task.provenance.items() if entry.file.role != "weights"}
-    for name, entry in beside.items():
+    return [*(File(name=path.name, role="weights") for path in written), *copy_files(task, stage)]
+
+
+def copy_files(task: Task, stage: Path, without: Collection[str] = ("weights",)) -> list[File]:
+    """Copy what a task was made of, but for files of some roles; returns the copies, unpinned."""
+    copied = {name: entry for name, entry in task.provenance.items() if entry.file.role not in without}
+    for name, entry in copied.items():
         (stage / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(entry.path, stage / name)
-    return [
-        *(File(name=path.name, role="weights") for path in written),
-        *(File(name=name, role=entry.file.role) for name, entry in beside.items()),
-    ]
+    return [File(name=name, role=entry.file.role) for name, entry in copied.items()]
+
+
+def write_json(contents: Mapping[str, Any], stage: Path) -> None:
+    """Write JSON files by name."""
+    for name, content in contents.items():
+        (stage / name).parent.mkdir(exist_ok=True)
+        (stage / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _pinned(file: File, folder: Path) -> File:
@@ -87,7 +94,7 @@ def _pinned(file: File, folder: Path) -> File:
 
 
 @contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path) -> Iterator[Path]:
     """A folder that appears under its name once it is whole. Raises InputError where there is something already."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{folder} is there already\ngive the name of a new folder, or remove it first")

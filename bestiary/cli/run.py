@@ -17,6 +17,7 @@ from bestiary.cli.session import Session, complete_name, shared_options, trust_o
 @click.argument("inputs", nargs=-1, required=True)
 @click.option("--precision", help="fast, fp32 (the default), bf16 or fp16.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")
+@click.option("--bridge", is_flag=True, help="Have transformers compute a folder or a repository that is not in the zoo.")
 @trust_options
 @shared_options
 @click.pass_obj

@@ -27,6 +27,7 @@ _KEYS = (
     "schema", "name", "version", "base", "task", "architecture", "config", "layout", "files", "sources", "preprocess",
     "labels", "precision", "metrics", "checked", "pinned", "components", "adapter_of", "accept_license",
 )
+_CHECKED = "weights, parity or bridged"
 _MEASURED = ("bf16", "fp16", "int8")   # fp32 is what they are measured against
 
 
@@ -94,7 +95,7 @@ def _card(front: dict[str, Plain], text: str, origin: str, bases: Bases | None, 
         labels=reading.optional(part, "labels", _labels, None),
         precision=reading.optional(part, "precision", _precision, {}),
         metrics=reading.optional(part, "metrics", lambda field: tuple(map(_metric, field.items())), ()),
-        checked=part.need("checked", "weights or parity").text("weights or parity", ("weights", "parity").__contains__),
+        checked=part.need("checked", _CHECKED).text(_CHECKED, ("weights", "parity", "bridged").__contains__),
         components=components,
         adapter_of=reading.optional(part, "adapter_of", lambda field: field.text("the name of a card", names.is_card_name), None),
         text=text,

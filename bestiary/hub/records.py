@@ -120,7 +120,7 @@ class Card(BaseCard):
     labels: str | tuple[str, ...] | None = None   # name of a shipped list, or the labels themselves
     precision: Mapping[str, Mapping[str, float]] = field(default_factory=dict)   # measured against fp32
     metrics: tuple[Metric, ...] = ()
-    checked: str                           # "weights" or "parity"
+    checked: str                           # "weights", "parity" or "bridged"
     components: Mapping[str, Component] = field(default_factory=dict)
     adapter_of: str | None = None          # name of the card that this one adapts
 

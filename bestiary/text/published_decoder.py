@@ -1,0 +1,50 @@
+"""What stands beside the weights of causal language models in published layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bestiary.core.architecture import Description
+from bestiary.core.configmap import ConfigMap, Fields, read_json
+
+GENERATION, TOKENIZER, TEMPLATE = "generation_config.json", "tokenizer_config.json", "chat_template.jinja"
+
+
+class TransformersDecoder:
+    """A causal language model of transformers; `config` says how many positions it has."""
+
+    companions: tuple[str, ...] = (GENERATION, TOKENIZER, "tokenizer.json", TEMPLATE)
+
+    def __init__(self, config: ConfigMap):
+        self.config = config
+
+    def read(self, folder: Path, config: Mapping[str, Any]) -> Description:
+        ends = _json(folder / GENERATION).get("eos_token_id", config.get("eos_token_id"))
+        return Description(
+            task="text-generation",
+            preprocess={"context": self.config.read(config)["positions"], "end_tokens": _listed(ends)},
+            files={"tokenizer.json": "tokenizer", **_template(folder)},
+        )
+
+    def write(self, card: Any, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        ends = {"eos_token_id": list(card.preprocess["end_tokens"])}
+        tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": card.preprocess["context"]}
+        return {"config.json": {**config, **ends}, GENERATION: ends, TOKENIZER: tokenizer}
+
+
+def _listed(ids: Any) -> list[int]:
+    """A token id, several, or none, as config.json writes them."""
+    return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
+
+
+def _template(folder: Path) -> Mapping[str, str]:
+    """The file with the chat template, if there is one: newer models have one of its own."""
+    if (folder / TEMPLATE).exists():
+        return {TEMPLATE: "chat_template"}
+    return {TOKENIZER: "chat_template"} if _json(folder / TOKENIZER).get("chat_template") else {}
+
+
+def _json(path: Path) -> Fields:
+    return dict(read_json(path)) if path.exists() else {}
