@@ -100,7 +100,7 @@ class TransformersConfig:
     def read(self, published: Mapping[str, Any]) -> Fields:
         for key, value in published.items():
             if key in self.fixed:
-                if value != self.fixed[key]:
+                if value != self.fixed[key] and (value or self.fixed[key]):  # null is as good as false
                     raise LayoutError(
                         f"config.json says {key}: {value!r}\n"
                         f"the zoo computes {self.model_type} with {self.fixed[key]!r} only; this variant is not in it"

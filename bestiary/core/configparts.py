@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import cycle, islice
 from typing import Any
 
 from bestiary.core.configmap import Fields
@@ -28,6 +29,26 @@ class Constant:
         return {}
 
 
+class OneOf:
+    """A key with any of these values, which all mean what the architecture computes; the first is the one that is written."""
+
+    def __init__(self, key: str, *values: Any):
+        self.keys = (key,)
+        self.values = values
+
+    def read(self, published: Mapping[str, Any]) -> Fields:
+        (key,) = self.keys
+        if key in published and published[key] not in self.values:
+            raise LayoutError(
+                f"config.json says {key}: {published[key]!r}\n"
+                f"the zoo computes {' and '.join(map(repr, self.values))} only; this variant is not in it"
+            )
+        return {}
+
+    def write(self, config: Any) -> Fields:
+        return {self.keys[0]: self.values[0]}
+
+
 class Heads:
     """Heads, heads of keys and values (as many, where the file does not say) and their size (the width divided by the heads)."""
 
@@ -45,28 +66,46 @@ class Heads:
         return dict(zip(self.keys, (config.heads, config.key_value_heads, config.head_width), strict=True))
 
 
-class Windows:
-    """`layer_types` and the `sliding_window` of the local ones; `types` says the former where the file does not.
+class Window:
+    """The `sliding_window` of every layer. It counts the token itself; ours is the largest distance."""
 
-    Their window counts the token itself, ours is the largest distance.
+    keys = ("sliding_window",)
+
+    def read(self, published: Mapping[str, Any]) -> Fields:
+        window = published["sliding_window"]
+        return {"windows": (None if window is None else window - 1,)}
+
+    def write(self, config: Any) -> Fields:
+        (window, *_) = config.windows
+        return {"sliding_window": None if window is None else window + 1}
+
+
+class Windows:
+    """`layer_types` and the `sliding_window` of the local ones.
+
+    Where a file does not say the types, `types` makes them of it, from further keys: those in `says`.
     """
 
-    keys = ("layer_types", "sliding_window")
-
-    def __init__(self, types: Callable[[Mapping[str, Any]], Sequence[str]]):
+    def __init__(self, types: Callable[[Mapping[str, Any]], Sequence[str]], *says: str):
+        self.keys = ("layer_types", "sliding_window", *says)
         self.types = types
 
     def read(self, published: Mapping[str, Any]) -> Fields:
-        types = published.get("layer_types") or self.types(published)
+        types, window = published.get("layer_types") or self.types(published), published["sliding_window"]
         if unknown := [kind for kind in types if kind not in (LOCAL, GLOBAL)]:
             raise LayoutError(
                 f"config.json has a layer of type {unknown[0]!r}\n"
                 f"the zoo computes {LOCAL} and {GLOBAL}; this variant is not in it"
             )
-        return {"windows": tuple(published["sliding_window"] - 1 if kind == LOCAL else None for kind in types)}
+        if len(types) != published["num_hidden_layers"] or (window is None and LOCAL in types):
+            raise LayoutError(
+                f"config.json gives types for {len(types)} layers of {published['num_hidden_layers']}, and a window of {window}\n"
+                "they do not fit; fetch the file again"
+            )
+        return {"windows": tuple(window - 1 if kind == LOCAL else None for kind in types)}
 
     def write(self, config: Any) -> Fields:
-        windows = [config.windows[layer % len(config.windows)] for layer in range(config.layers)]
+        windows = list(islice(cycle(config.windows), config.layers))
         return {
             "layer_types": [GLOBAL if window is None else LOCAL for window in windows],
             "sliding_window": next((window + 1 for window in windows if window is not None), None),

@@ -1,10 +1,11 @@
-"""Operations of a key map that rearrange values. What they load are views of the file, so nothing is copied."""
+"""Operations of a key map that change values. What merely lies otherwise is loaded as views of the file, without a copy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from bestiary.core.keymap import Operation, Rule, Tensors
 from bestiary.errors import LayoutError
@@ -54,6 +55,38 @@ class Chain:
         return ours
 
 
+@dataclass(frozen=True)
+class Interleaved:
+    """Heads of `width` rows each in which rotary pairs are neighbours; ours lie half a head apart."""
+
+    width: int
+
+    def load(self, theirs: Tensors) -> Tensors:
+        if any(not tensor.dim() or len(tensor) % self.width for tensor in theirs):
+            raise LayoutError(f"not a number of heads of {self.width} rows\ndoes the config fit the file?")
+        return tuple(_swapped(tensor, (self.width // 2, 2)) for tensor in theirs)
+
+    def save(self, ours: Tensors) -> Tensors:
+        return tuple(_swapped(tensor, (2, self.width // 2)) for tensor in ours)
+
+
+def _swapped(tensor: Tensor, sizes: tuple[int, int]) -> Tensor:
+    return tensor.unflatten(0, (-1, *sizes)).transpose(1, 2).flatten(0, 2)
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """Numbers that are larger by `amount` in the file."""
+
+    amount: float
+
+    def load(self, theirs: Tensors) -> Tensors:
+        return tuple(tensor - self.amount for tensor in theirs)
+
+    def save(self, ours: Tensors) -> Tensors:
+        return tuple(tensor + self.amount for tensor in ours)
+
+
 def transposed(theirs: str, ours: str) -> Rule:
     """A matrix that lies transposed in the file."""
     return Rule(((theirs,),), (ours,), Transposed())
@@ -67,3 +100,13 @@ def split(theirs: str, *ours: str) -> Rule:
 def split_transposed(theirs: str, *ours: str) -> Rule:
     """Matrices of ours that are one in the file, side by side and transposed."""
     return Rule(((theirs,),), ours, Chain((Transposed(), Split(len(ours)))))
+
+
+def interleaved(theirs: str, ours: str, *, head_width: int) -> Rule:
+    """Weight or bias of a projection to queries or keys in whose heads rotary pairs are neighbours."""
+    return Rule(((theirs,),), (ours,), Interleaved(head_width))
+
+
+def shifted(theirs: str, ours: str, *, amount: float) -> Rule:
+    """A tensor that is larger by an amount in the file."""
+    return Rule(((theirs,),), (ours,), Shifted(amount))

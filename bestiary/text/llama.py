@@ -6,7 +6,8 @@ differ.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle, islice
 from typing import Literal
@@ -17,11 +18,14 @@ from bestiary.core.architecture import Architecture
 from bestiary.core.attention import AttentionSpec
 from bestiary.core.block import BlockSpec, Stack
 from bestiary.core.configmap import TransformersConfig
-from bestiary.core.configparts import Heads, Rotary
+from bestiary.core.configparts import Heads, Rotary, Window
 from bestiary.core.context import Mask, look
-from bestiary.core.keymap import Rule, each, ignored, same
+from bestiary.core.keymap import Rule, each, ignored, same, tied
 from bestiary.core.layers import MlpSpec, NormSpec, ScaledEmbedding, Softcap, TiedHead
+from bestiary.core.operations import interleaved
 from bestiary.core.rotary import Linear, Llama3, RotarySpec, Yarn
+
+Renaming = Callable[[str, str], Rule]  # their name, our name → how one tensor becomes the other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,62 +124,117 @@ def block(config: LlamaConfig, window: int | None) -> BlockSpec:
     return BlockSpec(attention=attention, mlp=mlp, norm=norm, order=config.order)
 
 
-def transformers_layout(config: LlamaConfig) -> list[Rule]:
-    names = {
-        "input_layernorm.weight": "attention_norm.weight",
-        "self_attn.q_proj.weight": "attention.query.weight",
-        "self_attn.k_proj.weight": "attention.key.weight",
-        "self_attn.v_proj.weight": "attention.value.weight",
-        "self_attn.o_proj.weight": "attention.output.weight",
-        "mlp.gate_proj.weight": "mlp.gate.weight",
-        "mlp.up_proj.weight": "mlp.up.weight",
-        "mlp.down_proj.weight": "mlp.down.weight",
-    }
-    if config.order == "pre":
-        names["post_attention_layernorm.weight"] = "mlp_norm.weight"
-    else:
-        names["post_attention_layernorm.weight"] = "attention_out_norm.weight"
-        names["pre_feedforward_layernorm.weight"] = "mlp_norm.weight"
-        names["post_feedforward_layernorm.weight"] = "mlp_out_norm.weight"
+def block_names(config: LlamaConfig) -> list[tuple[str, str, str]]:
+    """What we, transformers and GGUF call the parts of a block."""
+    names = [
+        ("attention_norm.weight", "input_layernorm.weight", "attn_norm.weight"),
+        ("attention.query.weight", "self_attn.q_proj.weight", "attn_q.weight"),
+        ("attention.key.weight", "self_attn.k_proj.weight", "attn_k.weight"),
+        ("attention.value.weight", "self_attn.v_proj.weight", "attn_v.weight"),
+        ("attention.output.weight", "self_attn.o_proj.weight", "attn_output.weight"),
+        ("mlp.gate.weight", "mlp.gate_proj.weight", "ffn_gate.weight"),
+        ("mlp.up.weight", "mlp.up_proj.weight", "ffn_up.weight"),
+        ("mlp.down.weight", "mlp.down_proj.weight", "ffn_down.weight"),
+    ]
     if config.qkv_bias:
-        names["self_attn.q_proj.bias"] = "attention.query.bias"
-        names["self_attn.k_proj.bias"] = "attention.key.bias"
-        names["self_attn.v_proj.bias"] = "attention.value.bias"
+        names += [
+            ("attention.query.bias", "self_attn.q_proj.bias", "attn_q.bias"),
+            ("attention.key.bias", "self_attn.k_proj.bias", "attn_k.bias"),
+            ("attention.value.bias", "self_attn.v_proj.bias", "attn_v.bias"),
+        ]
     if config.query_key_norm:
-        names["self_attn.q_norm.weight"] = "attention.query_norm.weight"
-        names["self_attn.k_norm.weight"] = "attention.key_norm.weight"
+        names += [
+            ("attention.query_norm.weight", "self_attn.q_norm.weight", "attn_q_norm.weight"),
+            ("attention.key_norm.weight", "self_attn.k_norm.weight", "attn_k_norm.weight"),
+        ]
+    if config.order == "pre":
+        return [*names, ("mlp_norm.weight", "post_attention_layernorm.weight", "ffn_norm.weight")]
     return [
-        same("model.embed_tokens.weight", "embedding.weight"),
-        *each(config.layers, *(same(f"model.layers.{{i}}.{theirs}", f"blocks.{{i}}.{ours}") for theirs, ours in names.items())),
-        same("model.norm.weight", "norm.weight"),
-        *(ignored("lm_head.weight") if config.tied else [same("lm_head.weight", "head.weight")]),
-        *each(config.layers, *ignored("model.layers.{i}.self_attn.rotary_emb.inv_freq")),  # in files of 2023
+        *names,
+        ("attention_out_norm.weight", "post_attention_layernorm.weight", "post_attention_norm.weight"),
+        ("mlp_norm.weight", "pre_feedforward_layernorm.weight", "ffn_norm.weight"),
+        ("mlp_out_norm.weight", "post_feedforward_layernorm.weight", "post_ffw_norm.weight"),
     ]
 
 
-# What does not change what a net computes: dropout, the order in which products are summed, hints to other programs.
+def vocabulary_rules(config: LlamaConfig, embedding: str, head: str) -> list[Rule]:
+    """The embedding and the head, which may be one."""
+    if config.tied:
+        return [tied((embedding, head), "embedding.weight")]
+    return [same(embedding, "embedding.weight"), same(head, "head.weight")]
+
+
+def transformers_layout(config: LlamaConfig) -> list[Rule]:
+    block = (same(f"model.layers.{{i}}.{theirs}", f"blocks.{{i}}.{ours}") for ours, theirs, _ in block_names(config))
+    return [
+        *vocabulary_rules(config, "model.embed_tokens.weight", "lm_head.weight"),
+        *each(config.layers, *block, *ignored("model.layers.{i}.self_attn.rotary_emb.inv_freq")),  # in files of 2023
+        same("model.norm.weight", "norm.weight"),
+    ]
+
+
+def gguf_layout(config: LlamaConfig, norm: Renaming = same, query_key: Renaming = same) -> list[Rule]:
+    """The names in GGUF; `norm` and `query_key` say how norms, and projections to queries and keys, lie in the file."""
+    kinds = {"attention.query": query_key, "attention.key": query_key}
+    block = (
+        (norm if "norm" in ours else kinds.get(ours.rpartition(".")[0], same))(f"blk.{{i}}.{theirs}", f"blocks.{{i}}.{ours}")
+        for ours, _, theirs in block_names(config)
+    )
+    return [
+        *vocabulary_rules(config, "token_embd.weight", "output.weight"),
+        *each(config.layers, *block),
+        norm("output_norm.weight", "norm.weight"),
+        *(ignored("rope_freqs.weight") if isinstance(config.scaling, Llama3) else ()),  # what the scaling makes of the angles
+    ]
+
+
+def interleaved_gguf_layout(config: LlamaConfig) -> list[Rule]:
+    return gguf_layout(config, query_key=partial(interleaved, head_width=config.head_width))
+
+
+# Keys of config.json with one meaning in every model of the family, and such as do not change what a net computes: dropout,
+# the order in which products are summed, hints to other programs.
+TRANSLATED = {
+    "layers": "num_hidden_layers",
+    "width": "hidden_size",
+    "hidden": "intermediate_size",
+    "vocabulary": "vocab_size",
+    "positions": "max_position_embeddings",
+    "eps": "rms_norm_eps",
+    "tied": "tie_word_embeddings",
+}
 IGNORED = frozenset({"attention_dropout", "pretraining_tp", "cache_implementation", "transformers.js_config"})
 
 LLAMA_CONFIG = TransformersConfig(
     "llama",
-    layers="num_hidden_layers",
-    width="hidden_size",
-    hidden="intermediate_size",
-    vocabulary="vocab_size",
-    positions="max_position_embeddings",
-    eps="rms_norm_eps",
-    tied="tie_word_embeddings",
     parts=(Heads(), Rotary()),
     defaults={"max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "rope_theta": 10000.0},
     fixed={"hidden_act": "silu", "attention_bias": False, "mlp_bias": False},
     ignored=IGNORED | {"rope_interleaved", "is_llama_config"},
     writes={"architectures": ["LlamaForCausalLM"]},
+    **TRANSLATED,
+)
+MISTRAL_CONFIG = TransformersConfig(
+    "mistral",
+    parts=(Heads(), Rotary(), Window()),
+    defaults={
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "sliding_window": 4096,
+    },
+    fixed={"hidden_act": "silu"},
+    ignored=IGNORED,
+    writes={"architectures": ["MistralForCausalLM"]},
+    **TRANSLATED,
 )
 
 ARCHITECTURE = Architecture(
     name="llama",
     config=LlamaConfig,
     net=Llama,
-    layouts={"transformers": transformers_layout},
+    layouts={"transformers": transformers_layout, "gguf": interleaved_gguf_layout},
     configs={"transformers": LLAMA_CONFIG},
 )
+MISTRAL = replace(ARCHITECTURE, name="mistral", configs={"transformers": MISTRAL_CONFIG})

@@ -36,6 +36,14 @@ TINY = {
 }
 LLAMA3 = {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
 YARN = {"factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 4.0, "beta_slow": 0.5}
+LOCAL, GLOBAL = "sliding_attention", "full_attention"
+GEMMA = {"head_dim": 8, "sliding_window": 7, "query_pre_attn_scalar": 9}
+BY_LAYER = {
+    "rope_parameters": {
+        GLOBAL: {"rope_type": "linear", "rope_theta": 5000.0, "factor": 8.0},
+        LOCAL: {"rope_type": "default", "rope_theta": 100.0},
+    }
+}
 
 
 def rotary(kind, **parameters):
@@ -50,6 +58,17 @@ VARIANTS = {
     "llama, linear": Variant("llama", "Llama", rotary("linear", factor=3.0)),
     "llama, llama3": Variant("llama", "Llama", rotary("llama3", **LLAMA3)),
     "llama, yarn": Variant("llama", "Llama", rotary("yarn", **YARN)),
+    "mistral": Variant("mistral", "Mistral", {"sliding_window": None}),
+    "mistral, window": Variant("mistral", "Mistral", {"sliding_window": 7}),
+    "qwen2": Variant("qwen2", "Qwen2", {}),
+    "qwen2, windows above": Variant(
+        "qwen2", "Qwen2", {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1}
+    ),
+    "qwen3": Variant("qwen3", "Qwen3", {"head_dim": 12}),
+    "gemma": Variant("gemma", "Gemma", {"num_key_value_heads": 1, "head_dim": 12}),
+    "gemma2": Variant("gemma2", "Gemma2", {**GEMMA, "attn_logit_softcapping": 0.5, "final_logit_softcapping": 0.3}),
+    "gemma3": Variant("gemma3", "Gemma3Text", {**GEMMA, "num_hidden_layers": 8}),
+    "gemma3, scaled": Variant("gemma3", "Gemma3Text", {**GEMMA, "layer_types": [GLOBAL, LOCAL, LOCAL], **BY_LAYER}),
 }
 
 
@@ -60,11 +79,11 @@ def variant(request):
 
 def reference_of(variant, **fields):
     """The reference implementation with random weights."""
-    config = getattr(transformers, f"{variant.reference}Config")(**{**TINY, "head_dim": 8, **variant.fields, **fields})
+    config = getattr(transformers, f"{variant.reference}Config")(**{**TINY, **variant.fields, **fields})
     torch.manual_seed(0)
     reference = transformers.AutoModelForCausalLM.from_config(config).eval()
     for parameter in reference.parameters():  # the default values of norms and biases would hide a mistake
-        parameter.data.normal_(std=0.1)
+        parameter.data.normal_(std=0.2)
     return reference
 
 
@@ -150,7 +169,7 @@ def test_the_reference_loads_our_export(variant, net, tmp_path):
     config = architecture.configs["transformers"].write(net.config)
     (tmp_path / "export" / "config.json").write_text(json.dumps(config))
     loaded, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "export", output_loading_info=True)
-    assert type(loaded).__name__ == f"{variant.reference}ForCausalLM"
+    assert type(loaded).__name__ == f"{variant.reference.removesuffix('Text')}ForCausalLM"
     assert not report["missing_keys"] and not report["unexpected_keys"]
     tokens, mask = tokens_and_mask()
     assert close(net(tokens, mask)[mask], logits(loaded.eval(), tokens, mask)[mask])
