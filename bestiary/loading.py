@@ -43,7 +43,8 @@ def load(
 
     Args:
         name: a card's name; a folder, written by `.save` or in a published layout (anything with a path separator is a
-            folder); or "hf:owner/repo[@revision]", a repository in a published layout.
+            folder), or a GGUF file (anything that ends in .gguf); or "hf:owner/repo[@revision]", a repository in a
+            published layout.
         device: "cuda", "mps", "cpu", or "auto" for the best there is.
         precision: "fp32" (the default), "bf16", "fp16", or "fast": the fastest that the card lists as measured and the
             device computes natively.
@@ -114,9 +115,9 @@ def _bridged(
 
 
 def _card(name: str, settings: Settings, trust: Trust, bridge: Bridge | None = None) -> Card:
-    """The card of a name, of a folder or of a repository."""
+    """The card of a name, of a folder or GGUF file, or of a repository."""
     if name.startswith("hf:"):
         return repository_card(name, settings, trust, bridge)
-    if "/" in name or os.sep in name:
+    if "/" in name or os.sep in name or name.endswith(".gguf"):
         return folder_card(Path(name).expanduser(), Store(settings.home), bridge)
     return Registry.standard(settings).card(name)

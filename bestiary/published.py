@@ -1,7 +1,7 @@
-"""Models that have no card: folders and repositories in a published layout.
+"""Models that have no card: folders and repositories in a published layout, and GGUF files.
 
-Their config.json says what they are. Out of it comes a card like any other, with the digests of the files as they lie there,
-and the road goes on as for every card.
+Their config.json, or the metadata of the file, says what they are. Out of it comes a card like any other, with the digests of
+the files as they lie there, and the road goes on as for every card.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ CARD = "README.md"  # where `.save` puts the card: hubs show this file
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = INDEX.format(WEIGHTS)
 CHECKPOINT = "pytorch_model.bin"
+GGUF = ".gguf"
 BRIDGED = "bridged"  # what a card says under `checked` where transformers computes the model
 
 
@@ -50,14 +51,22 @@ Bridge = Callable[[Mapping[str, Any]], Recognised]  # what is made of a config.j
 
 
 def folder_card(folder: Path, store: Store, bridge: Bridge | None = None) -> Card:
-    """The card of a folder: the one that `.save` wrote, or one made from its config.json.
+    """The card of a folder: the one that `.save` wrote, or one made from its config.json; or of a GGUF file.
 
     Raises InputError where there is no such folder, CardError, and LayoutError for a model that is not in the zoo.
     """
+    if folder.suffix == GGUF and folder.is_file():
+        return _gguf_card(folder, store)
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}\ngive the name of a card, or a folder that holds a model")
     path = folder / CARD
-    return read_card(path) if _is_saved(path) else _made_card(folder, _recognised(folder, bridge), store)
+    if _is_saved(path):
+        return read_card(path)
+    if (folder / CONFIG).exists() or not (files := sorted(folder.glob(f"*{GGUF}"))):
+        return _made_card(folder, _recognised(folder, bridge), store)
+    if len(files) > 1:
+        raise InputError(f"{folder} holds {len(files)} GGUF files, such as {files[0].name}\ngive the path of one of them")
+    return _gguf_card(files[0], store)
 
 
 def repository_card(name: str, settings: Settings, trust: Trust, bridge: Bridge | None = None) -> Card:
@@ -126,6 +135,27 @@ def _made_card(folder: Path, known: Recognised, store: Store) -> Card:
         labels=description.labels,
         checked=known.checked,
         path=folder / CARD,
+    )
+
+
+def _gguf_card(path: Path, store: Store) -> Card:
+    from bestiary.core.gguf import GgufFile
+    from bestiary.text.gguf_config import describe_gguf
+
+    file = GgufFile(path)
+    described = describe_gguf(file)
+    return Card(
+        name=_card_name(path.stem),
+        task="text-generation",
+        license=str(file.get("general.license", "unknown")),
+        architecture=described.architecture,
+        config=described.config,
+        layout="gguf",
+        files=(_file(path, path.name, "weights", store),),
+        sources=(SourceSpec(kind="path", address="."),),
+        preprocess=described.preprocess,
+        checked="parity",
+        path=path.parent / CARD,
     )
 
 
