@@ -192,13 +192,14 @@ def _recognised(folder: Path, bridge: Bridge | None) -> Recognised:
 def _in_zoo(folder: Path, config: Mapping[str, Any]) -> Recognised:
     known = []
     for architecture in architectures():
-        for layout, config_map in architecture.configs.items():
+        for layout, published in architecture.folders.items():
+            config_map = architecture.configs[layout]
             if config_map.recognises(config):
                 try:
                     fields = config_map.read(config)
                 except (AttributeError, KeyError, TypeError, ValueError) as error:
                     raise _malformed(folder, layout, error) from error
-                return Recognised(architecture.name, layout, fields, architecture.folders[layout])
+                return Recognised(architecture.name, layout, fields, published)
             known.append(f"{architecture.name} ({layout})")
     kind = config.get("model_type") or config.get("architecture") or "nothing that says what it is"
     raise LayoutError(

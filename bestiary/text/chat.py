@@ -37,10 +37,11 @@ class ChatTemplate:
     def read(cls, path: Path, special: Mapping[str, str]) -> ChatTemplate:
         """The template in a chat_template.jinja, or in a tokenizer_config.json with the special tokens that it names."""
         text = path.read_text("utf-8")
-        if path.suffix != ".json":
-            return cls(text, special)
         try:
             config = json.loads(text)
+        except (ValueError, RecursionError):  # not JSON; the name tells nothing, as files of the store are named by their digest
+            return cls(text, special)
+        try:
             source = config["chat_template"]
             if isinstance(source, list):  # several, by name
                 source = next(entry["template"] for entry in source if entry["name"] == "default")
