@@ -8,16 +8,14 @@ layer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from bestiary.core.architecture import Architecture
 from bestiary.core.configmap import Fields, TransformersConfig
 from bestiary.core.configparts import GLOBAL, LOCAL, Constant, Heads, OneOf, Rotary, RotaryByLayer, Windows
 from bestiary.core.keymap import Rule
 from bestiary.core.operations import shifted
-from bestiary.text.llama import IGNORED, TRANSLATED, Llama, LlamaConfig, gguf_layout, transformers_layout
+from bestiary.text.llama import IGNORED, TRANSLATED, LlamaConfig, decoder, gguf_layout
 
 
 def gemma_gguf_layout(config: LlamaConfig) -> list[Rule]:
@@ -114,12 +112,6 @@ GEMMA3_CONFIG = TransformersConfig(
     **TRANSLATED,
 )
 
-GEMMA = Architecture(
-    name="gemma",
-    config=LlamaConfig,
-    net=Llama,
-    layouts={"transformers": transformers_layout, "gguf": gemma_gguf_layout},
-    configs={"transformers": GEMMA_CONFIG},
-)
-GEMMA2 = replace(GEMMA, name="gemma2", configs={"transformers": GEMMA2_CONFIG})
-GEMMA3 = replace(GEMMA, name="gemma3", configs={"transformers": GEMMA3_CONFIG})
+GEMMA = decoder("gemma", GEMMA_CONFIG, gemma_gguf_layout)
+GEMMA2 = decoder("gemma2", GEMMA2_CONFIG, gemma_gguf_layout)
+GEMMA3 = decoder("gemma3", GEMMA3_CONFIG, gemma_gguf_layout)

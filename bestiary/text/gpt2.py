@@ -20,6 +20,7 @@ from bestiary.core.keymap import Rule, each, ignored, norm, prefixed, same, tied
 from bestiary.core.layers import MlpSpec, NormSpec, TiedHead
 from bestiary.core.operations import split, split_transposed, transposed
 from bestiary.errors import LayoutError
+from bestiary.text.published_decoder import TransformersDecoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,4 +150,5 @@ ARCHITECTURE = Architecture(
     net=Gpt2,
     layouts={"transformers": transformers_layout},
     configs={"transformers": TRANSFORMERS_CONFIG},
+    folders={"transformers": TransformersDecoder(TRANSFORMERS_CONFIG)},
 )

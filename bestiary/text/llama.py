@@ -7,7 +7,7 @@ differ.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
 from typing import Literal
@@ -24,8 +24,10 @@ from bestiary.core.keymap import Rule, each, ignored, same, tied
 from bestiary.core.layers import MlpSpec, NormSpec, ScaledEmbedding, Softcap, TiedHead
 from bestiary.core.operations import interleaved
 from bestiary.core.rotary import Linear, Llama3, RotarySpec, Yarn
+from bestiary.text.published_decoder import TransformersDecoder
 
 Renaming = Callable[[str, str], Rule]  # their name, our name → how one tensor becomes the other
+Layout = Callable[["LlamaConfig"], list[Rule]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,11 +232,18 @@ MISTRAL_CONFIG = TransformersConfig(
     **TRANSLATED,
 )
 
-ARCHITECTURE = Architecture(
-    name="llama",
-    config=LlamaConfig,
-    net=Llama,
-    layouts={"transformers": transformers_layout, "gguf": interleaved_gguf_layout},
-    configs={"transformers": LLAMA_CONFIG},
-)
-MISTRAL = replace(ARCHITECTURE, name="mistral", configs={"transformers": MISTRAL_CONFIG})
+
+def decoder(name: str, config_map: TransformersConfig, gguf: Layout = gguf_layout) -> Architecture:
+    """The entry of the table for one kind of model of the family."""
+    return Architecture(
+        name=name,
+        config=LlamaConfig,
+        net=Llama,
+        layouts={"transformers": transformers_layout, "gguf": gguf},
+        configs={"transformers": config_map},
+        folders={"transformers": TransformersDecoder(config_map)},
+    )
+
+
+ARCHITECTURE = decoder("llama", LLAMA_CONFIG, interleaved_gguf_layout)
+MISTRAL = decoder("mistral", MISTRAL_CONFIG, interleaved_gguf_layout)

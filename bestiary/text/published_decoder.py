@@ -25,13 +25,16 @@ class TransformersDecoder:
         return Description(
             task="text-generation",
             preprocess={"context": self.config.read(config)["positions"], "end_tokens": _listed(ends)},
-            files={"tokenizer.json": "tokenizer", **_template(folder)},
+            files={"tokenizer.json": "tokenizer", **_beside_tokenizer(folder)},
         )
 
     def write(self, card: Any, config: Mapping[str, Any]) -> Mapping[str, Any]:
         ends = {"eos_token_id": list(card.preprocess["end_tokens"])}
+        files = {"config.json": {**config, **ends}, GENERATION: ends}
+        if any(file.name == TOKENIZER for file in card.files):
+            return files  # the model's own goes along
         tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": card.preprocess["context"]}
-        return {"config.json": {**config, **ends}, GENERATION: ends, TOKENIZER: tokenizer}
+        return {**files, TOKENIZER: tokenizer}
 
 
 def _listed(ids: Any) -> list[int]:
@@ -39,11 +42,12 @@ def _listed(ids: Any) -> list[int]:
     return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
 
 
-def _template(folder: Path) -> Mapping[str, str]:
-    """The file with the chat template, if there is one: newer models have one of its own."""
+def _beside_tokenizer(folder: Path) -> Mapping[str, str]:
+    """The file with the chat template, if there is one (newer models have one of its own), and what names special tokens."""
+    files = {TOKENIZER: "tokenizer_config"} if (folder / TOKENIZER).exists() else {}
     if (folder / TEMPLATE).exists():
-        return {TEMPLATE: "chat_template"}
-    return {TOKENIZER: "chat_template"} if _json(folder / TOKENIZER).get("chat_template") else {}
+        return {**files, TEMPLATE: "chat_template"}
+    return {TOKENIZER: "chat_template"} if _json(folder / TOKENIZER).get("chat_template") else files
 
 
 def _json(path: Path) -> Fields:

@@ -6,13 +6,11 @@ Qwen2 is of 2024 (arXiv:2407.10671) and Qwen2.5 is built the same; Qwen3 is of 2
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from bestiary.core.architecture import Architecture
 from bestiary.core.configmap import Fields, TransformersConfig
 from bestiary.core.configparts import GLOBAL, LOCAL, Constant, Heads, Rotary, Windows
-from bestiary.text.llama import IGNORED, TRANSLATED, Llama, LlamaConfig, gguf_layout, transformers_layout
+from bestiary.text.llama import IGNORED, TRANSLATED, decoder
 
 
 def _types(published: Mapping[str, Any]) -> list[str]:
@@ -63,11 +61,5 @@ QWEN3_CONFIG = TransformersConfig(
     **TRANSLATED,
 )
 
-QWEN2 = Architecture(
-    name="qwen2",
-    config=LlamaConfig,
-    net=Llama,
-    layouts={"transformers": transformers_layout, "gguf": gguf_layout},
-    configs={"transformers": QWEN2_CONFIG},
-)
-QWEN3 = replace(QWEN2, name="qwen3", configs={"transformers": QWEN3_CONFIG})
+QWEN2 = decoder("qwen2", QWEN2_CONFIG)
+QWEN3 = decoder("qwen3", QWEN3_CONFIG)
