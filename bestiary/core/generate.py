@@ -120,6 +120,24 @@ class Limits(NamedTuple):
     context: int | None = None  # tokens of a whole sequence at most
     allowed: Allowed | None = None
 
+    def guided(self, logits: Tensor, beginnings: Sequence[Sequence[int]]) -> Tensor:
+        """Logits (rows, vocabulary) after the new tokens of each row, with what may not follow out of reach."""
+        for row, new in enumerate(beginnings):
+            if self.allowed is not None:
+                logits = _only(logits, row, self.allowed(new))
+            if len(new) < self.min_new_tokens:
+                logits = logits.clone()
+                logits[row, list(self.end_tokens)] = float("-inf")
+        return logits
+
+    def ends(self, new: Sequence[int]) -> bool:
+        """Whether a sequence with these new tokens has come to an end of its own."""
+        return new[-1] in self.end_tokens or (self.allowed is not None and not self.allowed(new))
+
+    def full(self, new: Sequence[int], prompt: int) -> bool:
+        """Whether there is no room for more after a prompt of that length."""
+        return len(new) >= self.max_new_tokens or prompt + len(new) == self.context
+
 
 class Chosen(NamedTuple):
     """A token that a sequence has grown by."""
@@ -190,26 +208,18 @@ class Generation:
 
     def guided(self, logits: Tensor, histories: Sequence[Sequence[int]]) -> Tensor:
         """Logits of the growing sequences, whose tokens so far are `histories`, with what may not follow out of reach."""
-        logits = self.sampling.adjusted(logits, histories)
-        for row, (sequence, history) in enumerate(zip(self.growing, histories, strict=True)):
-            new = history[len(self.prompts[sequence]) :]
-            if self.limits.allowed is not None:
-                logits = _only(logits, row, self.limits.allowed(new))
-            if len(new) < self.limits.min_new_tokens:
-                logits = logits.clone()
-                logits[row, list(self.limits.end_tokens)] = float("-inf")
-        return logits
+        beginnings = [history[len(self.prompts[sequence]) :] for sequence, history in zip(self.growing, histories, strict=True)]
+        return self.limits.guided(self.sampling.adjusted(logits, histories), beginnings)
 
     def grow(self, choice: Chosen) -> None:
         """Take a token up, and see whether its sequence ends with it."""
         tokens = self.sequences[choice.sequence]
         tokens.append(choice.token)
-        new = tokens[len(self.prompts[choice.sequence]) :]
-        limits = self.limits
-        if choice.token in limits.end_tokens or (limits.allowed is not None and not limits.allowed(new)):
+        prompt = len(self.prompts[choice.sequence])
+        if self.limits.ends(tokens[prompt:]):
             self.ended.add(choice.sequence)
             self.stop(choice.sequence)
-        elif len(new) >= limits.max_new_tokens or len(tokens) == limits.context:
+        elif self.limits.full(tokens[prompt:], prompt):
             self.stop(choice.sequence)
 
 
