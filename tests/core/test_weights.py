@@ -140,7 +140,7 @@ def test_inference_follows_training(net):
 
 
 MEASURE = """
-import re, sys, torch
+import pathlib, re, sys, torch
 from bestiary.core import weights
 from bestiary.text import bert
 
@@ -151,12 +151,13 @@ def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024
 
 config = bert.BertConfig(layers=12, width=768, heads=12, hidden=3072, vocabulary=30000, positions=512)
-dtype = getattr(torch, sys.argv[2])
+dtype = getattr(torch, sys.argv[1])
+paths = [*map(pathlib.Path, sys.argv[2:])]
 torch.zeros(1000, 1000).to(dtype)
 before = anonymous()
 open("/proc/self/clear_refs", "w").write("5")
 start = peak()
-net = weights.load(bert.ARCHITECTURE, config, __import__("pathlib").Path(sys.argv[1]), "transformers", dtype=dtype)
+net = weights.load(bert.ARCHITECTURE, config, paths, "transformers", dtype=dtype)
 print(anonymous() - before, peak() - start)
 """
 
@@ -164,14 +165,15 @@ print(anonymous() - before, peak() - start)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(("dtype", "most_kept", "most_peak"), [("float32", 50, 50), ("bfloat16", 270, 380)])
 def test_memory(tmp_path, dtype, most_kept, most_peak):
-    """A file of 436 MB: mapped, nothing; cast to half, the model (218 MB) and one tensor (the embedding, 92 MB as read)."""
+    """436 MB in five shards: mapped, nothing; cast to half, the model (218 MB) and one tensor (the embedding, 92 MB as read)."""
     from bestiary.text import bert
 
     config = bert.BertConfig(layers=12, width=768, heads=12, hidden=3072, vocabulary=30000, positions=512)
     net, path = bert.Bert(config), tmp_path / "model.safetensors"
-    weights.save(net, path, bert.transformers_layout(config))
+    paths = weights.save(net, path, bert.transformers_layout(config), shard_size=10**8)
+    assert len(paths) == 5
     del net
-    done = subprocess.run([sys.executable, "-c", MEASURE, path, dtype], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", MEASURE, dtype, *paths], capture_output=True, text=True, check=True)
     kept, peak = map(int, done.stdout.split())
     assert kept < most_kept
     assert peak < most_peak
