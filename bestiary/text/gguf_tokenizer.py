@@ -181,16 +181,17 @@ def _merges(file: GgufFile) -> list[tuple[str, str]]:
 
 
 def _model(file: GgufFile, tokens: list[str], merges: Iterable[tuple[str, str]], **options: Any) -> models.BPE:
+    vocabulary = {token: id for id, token in enumerate(tokens)}
+    if len(vocabulary) != len(tokens):
+        _refuse(file, "tokenizer.ggml.tokens has a token twice")
     try:
-        return models.BPE(vocab={token: id for id, token in enumerate(tokens)}, merges=list(merges), **options)
+        return models.BPE(vocab=vocabulary, merges=list(merges), **options)
     except Exception as error:  # tokenizers raises nothing narrower
         _refuse(file, f"its merges and tokens do not fit ({str(error)[:100]})", error)
 
 
 def _tokens(file: GgufFile) -> list[str]:
     tokens = _texts(file, "tokenizer.ggml.tokens")
-    if len(set(tokens)) != len(tokens):
-        _refuse(file, "tokenizer.ggml.tokens has a token twice")
     if too_long := [token for token in tokens if len(token) > LONGEST_TOKEN]:
         _refuse(file, f"tokenizer.ggml.tokens has {short(too_long[0])} of {len(too_long[0])} characters")
     return tokens
