@@ -78,7 +78,8 @@ class Search:
 
     def advance(self, log_probabilities: Tensor) -> list[int]:
         """Grow all by a token, whose log-probabilities are (growing, vocabulary); says which each of those now growing was."""
-        growing, parents = [], []
+        growing: list[Hypothesis] = []
+        parents: list[int] = []
         for rank, (parent, token, total) in enumerate(self._candidates(log_probabilities)):
             tokens = (*self.growing[parent].tokens, token)
             if self.limits.ends(tokens) or self.limits.full(tokens, len(self.prompt)):

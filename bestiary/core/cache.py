@@ -32,6 +32,7 @@ class Cache:
         self.lengths = [0] * sequences
         self.capacity = capacity
         self.memory = memory
+        self.read = list(range(sequences))  # which part of the memory each sequence reads
         self.keys: dict[int, Tensor] = {}  # by layer: (sequences, heads, capacity, head_width)
         self.values: dict[int, Tensor] = {}
         self.recalled: dict[int, Projected] = {}  # by layer: keys and values of the memory
@@ -57,13 +58,18 @@ class Cache:
         """Go on with these sequences; any may be there several times, or not at all."""
         if list(sequences) == list(range(len(self.lengths))):
             return
-        self.lengths = [self.lengths[index] for index in sequences]
+        rows, filled = list(sequences), max(self.lengths)
+        self.lengths = [self.lengths[row] for row in rows]
         for kept in (self.keys, self.values):
             for layer, tensor in kept.items():
-                kept[layer] = tensor[list(sequences)]
-        self.recalled = {layer: (k[list(sequences)], v[list(sequences)]) for layer, (k, v) in self.recalled.items()}
-        if self.memory is not None:
-            self.memory = Memory(*(None if part is None else part[list(sequences)] for part in self.memory))  # type: ignore[arg-type]
+                if len(rows) == len(tensor):
+                    tensor[:, :, :filled] = tensor[rows, :, :filled]
+                else:
+                    kept[layer] = tensor[rows]
+        read, self.read = self.read, [self.read[row] for row in rows]
+        if self.memory is not None and self.read != read:  # sequences that read the same may change places
+            self.recalled = {layer: (k[rows], v[rows]) for layer, (k, v) in self.recalled.items()}
+            self.memory = Memory(*(None if part is None else part[rows] for part in self.memory))  # type: ignore[arg-type]
 
     def reserve(self, capacity: int) -> None:
         """Make room for sequences of this length, if there is less, keeping what is there."""

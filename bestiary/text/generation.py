@@ -19,7 +19,7 @@ from bestiary.text.chat import ChatTemplate, Messages
 from bestiary.text.options import Options, Plan
 from bestiary.text.stream import TextStream
 from bestiary.text.transforms import check_texts, read_tokenizer
-from bestiary.text.writing import DetailedWriter, Writer
+from bestiary.text.writing import DetailedWriter, Writer, write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,21 +160,12 @@ class LanguageModel(Task):
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))  # equals are read side by side
         generation = self._generation([prompts[index] for index in order], draft, plan)
         try:
-            for step in generation:
-                for choice in step:
-                    writer = writers[order[choice.sequence]]
-                    if not writer.stream.stopped:
-                        writer.write(choice, ends=choice.sequence in generation.ended)
-                    if writer.stream.stopped:
-                        generation.stop(choice.sequence)
+            for _ in write(generation, [writers[index] for index in order]):
                 yield writers
         except GeneratorExit:  # nobody listens any more; what was read is good all the same
             self._remember(generation)
             raise
         self._remember(generation)
-        for writer in writers:
-            writer.close()
-        yield writers
 
     def _generation(self, prompts: Sequence[Sequence[int]], draft: LanguageModel | None, plan: Plan) -> Generation:
         try:

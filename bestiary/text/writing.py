@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from bestiary.core.generate import Chosen
+from bestiary.core.generate import Chosen, Generation
 from bestiary.text.stream import TextStream
 
 
@@ -63,3 +64,18 @@ class DetailedWriter(Writer):
 
     def result(self) -> Generated:
         return Generated(self.text, tuple(self.tokens), self.finish)
+
+
+def write(generation: Generation, writers: Sequence[Writer]) -> Iterator[None]:
+    """Grow sequences, each to its own writer; pauses after each step, and once more when all is written."""
+    for step in generation:
+        for choice in step:
+            writer = writers[choice.sequence]
+            if not writer.stream.stopped:
+                writer.write(choice, ends=choice.sequence in generation.ended)
+            if writer.stream.stopped:
+                generation.stop(choice.sequence)
+        yield
+    for writer in writers:
+        writer.close()
+    yield
