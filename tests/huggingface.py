@@ -20,6 +20,7 @@ class Hub:
     commit: str = COMMIT
     status: int = 200
     reason: str = ""
+    refused: str = ""  # a path in the repository that is answered by 403
     requests: list[str] = field(default_factory=list)
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
@@ -28,6 +29,8 @@ class Hub:
         path = request.path.removeprefix("/datasets")
         content = self._listing() if path.startswith("/api/datasets/") else self.files.get("/".join(path.split("/")[5:]))
         status, reason = (self.status, self.reason) if content is not None else (404, "EntryNotFound")
+        if self.refused and path.endswith(f"/{self.refused}"):
+            status, reason = 403, ""
         body = content if status == 200 and content is not None else b"{}"
         request.send_response(status)
         if reason:
