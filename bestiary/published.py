@@ -127,7 +127,7 @@ def _made_card(folder: Path, known: Recognised, store: Store) -> Card:
         task=description.task,
         license="unknown",
         architecture=known.architecture,
-        config=known.config,
+        config={**known.config, **description.config},
         layout=known.layout,
         files=tuple(_file(folder / name, name, role, store) for name, role in files.items()),
         sources=(SourceSpec(kind="path", address="."),),

@@ -33,9 +33,13 @@ ARCHITECTURES = {
     "xlm-roberta": "bestiary.text.roberta:XLM_ROBERTA",
 }
 TASKS = {
+    "fill-mask": "bestiary.text.tasks.masking:MaskFiller",
     "image-classification": "bestiary.vision.tasks:ImageClassifier",
-    "text-embedding": "bestiary.text.tasks:Embedder",
+    "question-answering": "bestiary.text.tasks.answering:QuestionAnswerer",
+    "text-classification": "bestiary.text.tasks.classification:TextClassifier",
+    "text-embedding": "bestiary.text.tasks.embedding:Embedder",
     "text-generation": "bestiary.text.generation:LanguageModel",
+    "token-classification": "bestiary.text.tasks.tagging:TokenClassifier",
 }
 
 

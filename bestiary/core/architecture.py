@@ -25,6 +25,7 @@ class Description:
     preprocess: Mapping[str, Any]
     labels: str | tuple[str, ...] | None = None
     files: Mapping[str, str]  # name of a file in the folder → its role
+    config: Mapping[str, Any] = field(default_factory=dict)  # fields of our config that the folder decides, not config.json
 
 
 class PublishedFolder(Protocol):

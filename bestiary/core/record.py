@@ -62,6 +62,9 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(_fits(value, option) for option in arguments)
     if origin is typing.Literal:
         return value in arguments
+    if origin is Mapping:
+        keys, values = arguments
+        return isinstance(value, Mapping) and all(_fits(key, keys) and _fits(value[key], values) for key in value)
     if origin is tuple:
         if not isinstance(value, (tuple, list)):
             return False

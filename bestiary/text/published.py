@@ -100,18 +100,24 @@ class TransformersEncoder:
             preprocess=preprocess,
             labels=tuple(names[index] for index in sorted(names, key=int)) if names else None,
             files={"tokenizer.json": "tokenizer"},
+            config={"head": "none", "num_classes": None} if embeds else {},  # though its class may have another
         )
 
     def write(self, card: Any, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": card.preprocess["max_length"]}
+        fields = self.config.read(config)
+        segments = ["token_type_ids"] if fields.get("segments", 0) > 1 else []
+        tokenizer = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": card.preprocess["max_length"],
+            "model_input_names": ["input_ids", *segments, "attention_mask"],
+        }
         if "mask" in card.preprocess:
             tokenizer["mask_token"] = card.preprocess["mask"]
         files = {
             "config.json": {**config, **(_labels(card.labels) if card.labels else {}), **_problem(card.preprocess)},
             "tokenizer_config.json": tokenizer,
         }
-        width = self.config.read(config)["width"]
-        return files if card.task != "text-embedding" else {**files, **_sentence_files(card.preprocess, width)}
+        return files if card.task != "text-embedding" else {**files, **_sentence_files(card.preprocess, fields["width"])}
 
 
 def _labels(names: Any) -> Fields:

@@ -12,7 +12,7 @@ import torch
 import bestiary
 from bestiary.scripts.benchmark import Bench, Row, limit
 from bestiary.scripts.cases import need_bf16
-from bestiary.text.tasks import Embedder
+from bestiary.text.tasks.embedding import Embedder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -11,7 +11,11 @@ from pathlib import Path
 import bestiary
 import hubconf
 from bestiary.hub.card import _KEYS as CARD_KEYS
-from bestiary.text.tasks import EmbedderPreprocess
+from bestiary.text.tasks.answering import QuestionAnswererPreprocess
+from bestiary.text.tasks.classification import TextClassifierPreprocess
+from bestiary.text.tasks.embedding import EmbedderPreprocess
+from bestiary.text.tasks.masking import MaskFillerPreprocess
+from bestiary.text.tasks.tagging import TokenClassifierPreprocess
 from bestiary.vision.transforms import Preprocess as ImagePreprocess
 from tests.house.documents import FENCE, ROOT
 
@@ -58,7 +62,11 @@ def test_every_key_of_a_card_is_explained() -> None:
     sections = dict(section.split("\n", maxsplit=1) for section in text.split("\n## ")[1:])
     keys, preprocessing = sections["Under `bestiary`"], sections["Preprocessing"]
     assert re.findall(r"^\| `(\w+)` \|", keys, re.MULTILINE) == list(CARD_KEYS)
-    fields = {field.name for kind in (EmbedderPreprocess, ImagePreprocess) for field in dataclasses.fields(kind)}
+    kinds = (
+        *(EmbedderPreprocess, TextClassifierPreprocess, TokenClassifierPreprocess, MaskFillerPreprocess),
+        *(QuestionAnswererPreprocess, ImagePreprocess),
+    )
+    fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     assert fields <= set(re.findall(r"`(\w+)`", preprocessing))
 
 

@@ -1,0 +1,1 @@
+"""Task objects of encoders: texts to vectors, labels, spans, words and answers."""
