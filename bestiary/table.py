@@ -40,6 +40,7 @@ TASKS = {
     "text-embedding": "bestiary.text.tasks.embedding:Embedder",
     "text-generation": "bestiary.text.generation:LanguageModel",
     "token-classification": "bestiary.text.tasks.tagging:TokenClassifier",
+    "text-to-text": "bestiary.text.translation:Translator",
 }
 
 

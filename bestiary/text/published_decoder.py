@@ -21,10 +21,10 @@ class TransformersDecoder:
         self.config = config
 
     def read(self, folder: Path, config: Mapping[str, Any]) -> Description:
-        ends = _json(folder / GENERATION).get("eos_token_id", config.get("eos_token_id"))
+        ends = optional_json(folder / GENERATION).get("eos_token_id", config.get("eos_token_id"))
         return Description(
             task="text-generation",
-            preprocess={"context": self.config.read(config)["positions"], "end_tokens": _listed(ends)},
+            preprocess={"context": self.config.read(config)["positions"], "end_tokens": listed(ends)},
             files={"tokenizer.json": "tokenizer", **_beside_tokenizer(folder)},
         )
 
@@ -37,7 +37,7 @@ class TransformersDecoder:
         return {**files, TOKENIZER: tokenizer}
 
 
-def _listed(ids: Any) -> list[int]:
+def listed(ids: Any) -> list[int]:
     """A token id, several, or none, as config.json writes them."""
     return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
 
@@ -47,8 +47,9 @@ def _beside_tokenizer(folder: Path) -> Mapping[str, str]:
     files = {TOKENIZER: "tokenizer_config"} if (folder / TOKENIZER).exists() else {}
     if (folder / TEMPLATE).exists():
         return {**files, TEMPLATE: "chat_template"}
-    return {TOKENIZER: "chat_template"} if _json(folder / TOKENIZER).get("chat_template") else files
+    return {TOKENIZER: "chat_template"} if optional_json(folder / TOKENIZER).get("chat_template") else files
 
 
-def _json(path: Path) -> Fields:
+def optional_json(path: Path) -> Fields:
+    """What a JSON file holds, nothing where there is none."""
     return dict(read_json(path)) if path.exists() else {}

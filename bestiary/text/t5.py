@@ -14,6 +14,7 @@ from bestiary.core.attention import AttentionSpec
 from bestiary.core.block import BlockSpec
 from bestiary.core.context import Mask, Memory, look
 from bestiary.core.layers import MlpSpec, NormSpec, TiedEmbedding, TiedHead
+from bestiary.text.published_t5 import TransformersTranslator
 from bestiary.text.t5_layout import TRANSFORMERS_CONFIG, transformers_layout
 
 
@@ -156,4 +157,5 @@ ARCHITECTURE = Architecture(
     net=T5,
     layouts={"transformers": transformers_layout},
     configs={"transformers": TRANSFORMERS_CONFIG},
+    folders={"transformers": TransformersTranslator()},
 )
