@@ -57,6 +57,7 @@ class BridgedConfig:
     width: int  # size of a hidden state
     vocabulary: int  # number of token ids
     positions: int  # longest sequence
+    segments: int  # kinds of sentences that it tells apart: A, B
 
 
 def recognised(published: Mapping[str, Any]) -> Recognised:
@@ -91,6 +92,7 @@ class BridgedConfigMap:
                 "num_classes": known.num_labels if head in WITH_CLASSES else None,
                 "width": known.hidden_size,
                 "vocabulary": known.vocab_size,
+                "segments": getattr(known, "type_vocab_size", 0),
                 "positions": positions if positions > 0 else UNLIMITED,
             }
         except LayoutError:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bestiary.core.cache import Cache, Continuing, Filling
-from bestiary.core.context import Mask
+from bestiary.core.context import Context, Mask, Packed
 from bestiary.core.packing import Ragged, padded
 
 
@@ -48,7 +48,10 @@ ANSWERS = {
 
 
 class BridgedNet(nn.Module):
-    """A net of transformers, in `model`, that takes padded batches and packed rows alike."""
+    """A net of transformers, in `model`, that takes padded batches and packed rows alike.
+
+    What lies between the hidden states and the logits differs from net to net, so `hidden_states` are the logits already.
+    """
 
     def __init__(self, model: nn.Module, config: Any, answer: Answer):
         super().__init__()
@@ -56,16 +59,31 @@ class BridgedNet(nn.Module):
         self.config = config
         self.answer = answer
 
-    def forward(self, tokens: Tensor, mask: Mask | None = None, positions: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        mask: Mask | None = None,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+    ) -> Tensor:
         """Hidden states or logits, as the task asks: (..., width) for token ids (...), or (sequences, classes)."""
-        if not isinstance(mask, Ragged):
-            return self._answer(tokens, mask)
-        tokens, kept = padded(tokens, mask)
-        answer = self._answer(tokens, kept)
+        ragged = mask.ragged if isinstance(mask, Packed) else mask
+        if not isinstance(ragged, Ragged):
+            return self._answer(tokens, mask, segments)
+        batch, kept = padded(tokens, ragged)
+        answer = self._answer(batch, kept, None if segments is None else padded(segments, ragged)[0])
         return answer[kept] if self.answer.rows else answer
 
-    def _answer(self, tokens: Tensor, mask: Any) -> Tensor:
-        return self.answer.of(self.model(input_ids=tokens, attention_mask=None if mask is None else mask.long()))
+    hidden_states = forward
+
+    def head(self, logits: Tensor, context: Context | None = None) -> Tensor:
+        return logits
+
+    def _answer(self, tokens: Tensor, mask: Any, segments: Tensor | None) -> Tensor:
+        inputs = {"attention_mask": None if mask is None else mask.long()}
+        if segments is not None:
+            inputs["token_type_ids"] = segments
+        return self.answer.of(self.model(input_ids=tokens, **inputs))
 
 
 class Read(NamedTuple):
@@ -79,11 +97,15 @@ _READ: WeakKeyDictionary[Cache, list[Read]] = WeakKeyDictionary()  # what has be
 
 
 class BridgedDecoder(BridgedNet):
-    """A causal one. `hidden_states` are its logits already, as what lies between differs from net to net."""
+    """A causal one, which also reads on where a cache ends."""
 
-    head = staticmethod(lambda logits: logits)
-
-    def forward(self, tokens: Tensor, mask: Mask | None = None, positions: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        mask: Mask | None = None,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+    ) -> Tensor:
         """Logits (..., vocabulary) of what follows each of the token ids (...)."""
         if isinstance(mask, Filling):
             starts = [0] * len(mask.cache.lengths)
@@ -92,7 +114,7 @@ class BridgedDecoder(BridgedNet):
             news = [row[: end - start] for row, start, end in zip(tokens, mask.starts, mask.cache.lengths, strict=True)]
             logits = list(self._grown(news, mask.starts, mask.cache))
             return nn.utils.rnn.pad_sequence(logits, batch_first=True)
-        return super().forward(tokens, mask, positions)
+        return super().forward(tokens, mask, positions, segments)
 
     hidden_states = forward
 

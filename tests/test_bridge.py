@@ -14,16 +14,19 @@ import bestiary
 from bestiary.core.packing import pack, padded
 
 TEXTS = ["a cat", "the cat sat on the mat and then it went away", "dogs", "two big dogs sat in our old red house"]
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *dict.fromkeys(" ".join(TEXTS).split())]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(" ".join(TEXTS).split())]
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": len(WORDS)}
 POSITIONS = {"max_position_embeddings": 64}
 
 
 def tokenizer(special=True):
     rules = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    rules.add_special_tokens(["[MASK]"])
     rules.pre_tokenizer = pre_tokenizers.Whitespace()
     if special:
-        rules.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+        rules.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
     return rules
 
 
@@ -33,7 +36,7 @@ def published(model, folder, special=True, **options):
         torch.nn.init.normal_(parameter, std=0.2)
     model.save_pretrained(folder, **options)
     tokenizer(special).save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 60, "mask_token": "[UNK]"}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 60, "mask_token": "[MASK]"}))
     return model.eval()
 
 
@@ -63,6 +66,11 @@ def bloom():
     return transformers.BloomForCausalLM(transformers.BloomConfig(eos_token_id=3, **SIZES))
 
 
+def headed(head, **options):
+    config = transformers.ElectraConfig(embedding_size=16, intermediate_size=64, **SIZES, **POSITIONS, **options)
+    return getattr(transformers, f"ElectraFor{head}")(config)
+
+
 def ids(text, special=True):
     return torch.tensor([tokenizer(special).encode(text).ids])
 
@@ -77,6 +85,43 @@ def test_an_encoder_gives_the_vectors_of_transformers(make, tmp_path):
     wanted = torch.nn.functional.normalize(torch.stack(wanted))
     assert (embed(TEXTS) - wanted).abs().max() < 1e-5
     assert torch.allclose(embed(TEXTS[0]), wanted[0], atol=1e-5)
+
+
+def test_a_classifier_scores_texts_and_pairs_as_transformers_does(tmp_path):
+    reference = published(headed("SequenceClassification", id2label={0: "calm", 1: "loud", 2: "odd"}), tmp_path / "theirs")
+    classify = bestiary.load(tmp_path / "theirs", bridge=True)
+    both = torch.tensor([tokenizer().encode("a cat", "two big dogs").ids])
+    kinds = torch.tensor([tokenizer().encode("a cat", "two big dogs").type_ids])
+    assert kinds.sum() > 0
+    with torch.inference_mode():
+        wanted = [reference(ids(text)).logits[0].softmax(-1) for text in TEXTS]
+        wanted.append(reference(both, token_type_ids=kinds).logits[0].softmax(-1))
+    for found, scores in zip(classify([*TEXTS, ("a cat", "two big dogs")]), wanted, strict=True):
+        named = {label.name: label.score for label in found}
+        assert [named[name] for name in ("calm", "loud", "odd")] == pytest.approx(scores.tolist(), abs=1e-5)
+
+
+def test_gaps_are_filled_as_transformers_does(tmp_path):
+    reference = published(headed("MaskedLM"), tmp_path / "theirs")
+    fill = bestiary.load(tmp_path / "theirs", bridge=True)
+    text = "the cat [MASK] on the mat"
+    with torch.inference_mode():
+        wanted = reference(ids(text)).logits[0, 3].softmax(-1)
+    found = fill([text, "a [MASK]"], top=3)[0]
+    assert [candidate.score for candidate in found] == pytest.approx(wanted.topk(3).values.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("head", ["TokenClassification", "QuestionAnswering"])
+def test_rows_of_logits_are_those_of_transformers(head, tmp_path):
+    reference = published(headed(head), tmp_path / "theirs")
+    net = bestiary.load(tmp_path / "theirs", bridge=True).net
+    packed = pack([[5, 6, 7], [8]], torch.device("cpu"))
+    with torch.inference_mode():
+        outputs = [reference(torch.tensor([row])) for row in ([5, 6, 7], [8])]
+        wanted = [getattr(output, "logits", None) for output in outputs]
+        if head == "QuestionAnswering":
+            wanted = [torch.stack([output.start_logits, output.end_logits], -1) for output in outputs]
+        assert torch.allclose(net(packed.tokens, packed.mask), torch.cat([rows[0] for rows in wanted]), atol=1e-5)
 
 
 def continued(reference, text, count):
