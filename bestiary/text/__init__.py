@@ -12,6 +12,7 @@ TASKS = {
     "QuestionAnswerer": "bestiary.text.tasks.answering",
     "TextClassifier": "bestiary.text.tasks.classification",
     "TokenClassifier": "bestiary.text.tasks.tagging",
+    "Translator": "bestiary.text.translation",
 }
 
 
