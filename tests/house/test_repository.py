@@ -11,11 +11,13 @@ from pathlib import Path
 import bestiary
 import hubconf
 from bestiary.hub.card import _KEYS as CARD_KEYS
+from bestiary.text.generation import LanguageModelPreprocess
 from bestiary.text.tasks.answering import QuestionAnswererPreprocess
 from bestiary.text.tasks.classification import TextClassifierPreprocess
 from bestiary.text.tasks.embedding import EmbedderPreprocess
 from bestiary.text.tasks.masking import MaskFillerPreprocess
 from bestiary.text.tasks.tagging import TokenClassifierPreprocess
+from bestiary.text.translation import TranslatorPreprocess
 from bestiary.vision.transforms import Preprocess as ImagePreprocess
 from tests.house.documents import FENCE, ROOT
 
@@ -64,7 +66,7 @@ def test_every_key_of_a_card_is_explained() -> None:
     assert re.findall(r"^\| `(\w+)` \|", keys, re.MULTILINE) == list(CARD_KEYS)
     kinds = (
         *(EmbedderPreprocess, TextClassifierPreprocess, TokenClassifierPreprocess, MaskFillerPreprocess),
-        *(QuestionAnswererPreprocess, ImagePreprocess),
+        *(QuestionAnswererPreprocess, LanguageModelPreprocess, TranslatorPreprocess, ImagePreprocess),
     )
     fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     assert fields <= set(re.findall(r"`(\w+)`", preprocessing))

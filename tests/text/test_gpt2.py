@@ -7,6 +7,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+import bestiary
 from bestiary.core import weights
 from bestiary.core.cache import Cache
 from bestiary.core.packing import Ragged, pack
@@ -167,6 +168,12 @@ def test_config_both_ways(reference, tiny):
 
 def test_the_config_of_2019_is_read():
     assert ARCHITECTURE.configure(TRANSFORMERS_CONFIG.read(CONFIG_OF_2019)) == Gpt2Config(**PUBLISHED["gpt2"])
+
+
+def test_the_card_says_what_was_published(tmp_path):
+    card = bestiary.card("gpt2")
+    assert ARCHITECTURE.configure(card.config) == ARCHITECTURE.configure(TRANSFORMERS_CONFIG.read(CONFIG_OF_2019))
+    assert card.preprocess == ARCHITECTURE.folders["transformers"].read(tmp_path, CONFIG_OF_2019).preprocess
 
 
 @pytest.mark.parametrize(

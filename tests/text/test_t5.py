@@ -8,6 +8,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+import bestiary
 from bestiary.core import weights
 from bestiary.core.cache import Cache
 from bestiary.core.context import Memory
@@ -43,13 +44,21 @@ PUBLISHED = {
         layers=12, decoder_layers=12, width=768, heads=12, head_width=64, hidden=2048, vocabulary=32128, tied=False, **GATED
     ),
 }
-# What config.json of t5-small and flan-t5-base say as published, but for task_specific_params
+PROMPTS = {
+    "summarization": "summarize: ",
+    "translation_en_to_de": "translate English to German: ",
+    "translation_en_to_fr": "translate English to French: ",
+    "translation_en_to_ro": "translate English to Romanian: ",
+}
+TASKS = {name: {"early_stopping": True, "num_beams": 4, "prefix": prompt} for name, prompt in PROMPTS.items()}
+# What config.json of t5-small and flan-t5-base say as published
 CONFIGS = {
     "t5-small": {
         "architectures": ["T5ForConditionalGeneration"], "d_ff": 2048, "d_kv": 64, "d_model": 512, "decoder_start_token_id": 0,
         "dropout_rate": 0.1, "eos_token_id": 1, "initializer_factor": 1.0, "is_encoder_decoder": True,
         "layer_norm_epsilon": 1e-06, "model_type": "t5", "n_positions": 512, "num_heads": 8, "num_layers": 6,
         "output_past": True, "pad_token_id": 0, "relative_attention_num_buckets": 32, "vocab_size": 32128,
+        "task_specific_params": TASKS,
     },
     "flan-t5-base": {
         "architectures": ["T5ForConditionalGeneration"], "d_ff": 2048, "d_kv": 64, "d_model": 768, "decoder_start_token_id": 0,
@@ -58,6 +67,7 @@ CONFIGS = {
         "num_decoder_layers": 12, "num_heads": 12, "num_layers": 12, "output_past": True, "pad_token_id": 0,
         "relative_attention_max_distance": 128, "relative_attention_num_buckets": 32, "tie_word_embeddings": False,
         "transformers_version": "4.23.1", "use_cache": True, "vocab_size": 32128,
+        "task_specific_params": TASKS,
     },
 }  # fmt: skip
 
@@ -212,8 +222,12 @@ def test_config_both_ways(reference, config):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_published_configs_are_read(name):
+def test_published_configs_are_read_and_the_cards_say_the_same(name, tmp_path):
+    card = bestiary.card(name)
     assert ARCHITECTURE.configure(TRANSFORMERS_CONFIG.read(CONFIGS[name])) == PUBLISHED[name]
+    assert ARCHITECTURE.configure(card.config) == PUBLISHED[name]
+    assert card.preprocess == ARCHITECTURE.folders["transformers"].read(tmp_path, CONFIGS[name]).preprocess
+    assert card.preprocess["prompts"] == PROMPTS
 
 
 @pytest.mark.parametrize(
