@@ -21,6 +21,7 @@ SENTENCES = [
     "The telescope found a new planet.",
 ]
 QUERY = "Which sentence is about money?"
+QUESTION = "What is gravity? Answer in one sentence."
 
 console = Console(highlight=False)
 
@@ -28,6 +29,7 @@ console = Console(highlight=False)
 def main() -> None:
     name_the_animal()
     compare_sentences()
+    ask_a_question()
 
 
 def name_the_animal() -> None:
@@ -57,6 +59,21 @@ def compare_sentences() -> None:
     console.print(table)
     console.print(f"\n{QUERY} [bold]{SENTENCES[(sentences @ query).argmax()]}[/bold]")
     tell_costs(embed, loading, computing)
+
+
+def ask_a_question() -> None:
+    """An answer of a small language model, shown as it is written."""
+    console.rule("smollm2-135m-instruct: a conversation", align="left")
+    model, loading = timed(lambda: bestiary.load("smollm2-135m-instruct"))
+    console.print(f"{QUESTION}\n")
+
+    def answer() -> None:
+        for piece in model.stream_chat(QUESTION, max_new_tokens=80):
+            console.print(piece, end="", style="bold", markup=False, soft_wrap=True)
+
+    _, computing = timed(answer)
+    console.print()
+    tell_costs(model, loading, computing)
 
 
 def tell_costs(task: Any, loading: float, computing: float) -> None:
