@@ -81,7 +81,7 @@ def tell_costs(task: Any, loading: float, computing: float) -> None:
     console.print(f"\nloaded in {loading:.2f} s, computed in {computing:.2f} s; every byte verified:")
     for fetched in task.provenance.values():
         size, digest = f"{fetched.file.size / 1e6:.1f} MB", fetched.file.sha256[:12]
-        console.print(f"  {fetched.file.name} ({size}, sha256 {digest}…) from {fetched.origin}", style="dim", soft_wrap=True)
+        console.print(f"  {fetched.file.name} ({size}, sha256 {digest}…): {fetched.origin}", style="dim", soft_wrap=True)
     console.print()
 
 
