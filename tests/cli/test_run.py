@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from bestiary.core import weights
@@ -75,3 +76,13 @@ def test_weights_of_another_shape_are_a_layout_error(tiny: Zoo) -> None:
     assert completed.returncode == 10
     assert completed.stdout == ""
     assert len(completed.stderr.splitlines()) <= 3
+
+
+def test_the_bridge_is_crossed_where_it_is_asked_for(tiny: Zoo, files: dict[str, bytes], tmp_path: Path) -> None:
+    sizes = {"hidden_size": 8, "embedding_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    transformers.ElectraModel(transformers.ElectraConfig(vocab_size=30, **sizes)).save_pretrained(tmp_path / "theirs")
+    (tmp_path / "theirs" / "tokenizer.json").write_bytes(files["tokenizer.json"])
+    refused = tiny.run("run", f"{tmp_path}/theirs", "a cat")
+    assert refused.returncode == 10 and "--bridge" in refused.stderr
+    (result,) = tiny.json("run", f"{tmp_path}/theirs", "a cat", "--bridge")["results"]
+    assert len(result["vector"]) == 8
