@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bestiary.core.keymap import load, plan, save
-from bestiary.core.operations import split, split_transposed, transposed
+from bestiary.core.operations import interleaved, shifted, split, split_transposed, transposed
 from bestiary.errors import LayoutError
 
 MATRICES = {name: torch.randn(3, 4) for name in ("query", "key", "value")}
@@ -42,3 +42,26 @@ def test_parts_follow_one_another():
 def test_a_single_number_has_no_parts():
     with pytest.raises(LayoutError, match="fused: a single number, not 2 parts"):
         read(split("fused", "query", "key"), {"fused": torch.tensor(1.0)})
+
+
+def test_neighbours_in_the_file_lie_half_a_head_apart_here():
+    """Two heads of six rows: pairs (0, 1), (2, 3), (4, 5) of theirs are rows (0, 3), (1, 4), (2, 5) of ours."""
+    rule = interleaved("projection", "query", head_width=6)
+    rows = torch.arange(12)
+    ours = read(rule, {"projection": rows})["query"]
+    assert ours.tolist() == [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]
+    assert torch.equal(save([rule], {"query": ours})["projection"], rows)
+    matrix = torch.randn(12, 3)
+    assert torch.equal(read(rule, {"projection": matrix})["query"], matrix[ours])
+
+
+@pytest.mark.parametrize("shape", [(), (8, 3)])
+def test_rows_that_are_no_heads_are_refused(shape):
+    with pytest.raises(LayoutError, match="projection: not a number of heads of 6 rows"):
+        read(interleaved("projection", "query", head_width=6), {"projection": torch.zeros(shape)})
+
+
+def test_what_is_larger_in_the_file():
+    rule = shifted("whole", "distance", amount=1)
+    assert read(rule, {"whole": torch.tensor([1.5, 1.0])})["distance"].tolist() == [0.5, 0.0]
+    assert save([rule], {"distance": torch.tensor([0.5, 0.0])})["whole"].tolist() == [1.5, 1.0]

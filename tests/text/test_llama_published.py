@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 
+import bestiary
 from bestiary.core.configmap import TransformersConfig
 from bestiary.core.rotary import Linear, Llama3, Yarn
 from bestiary.errors import LayoutError
@@ -77,6 +78,33 @@ def test_what_the_published_files_say():
     assert read(QWEN2).windows == (None,) and read(QWEN2).qkv_bias
     assert read(QWEN2 | {"use_sliding_window": True}).windows == (None,) * 21 + (32767,) * 3
     assert read(CONFIGS["mistralai/Mistral-7B-v0.3"] | {"sliding_window": 4096}).windows == (4095,)
+
+
+CARDS = {
+    "smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "smollm2-360m": "HuggingFaceTB/SmolLM2-360M-Instruct",
+    "smollm2-1.7b": "HuggingFaceTB/SmolLM2-1.7B-Instruct",
+    "llama-3.2-1b": "meta-llama/Llama-3.2-1B",
+    "mistral-7b-v0.3": "mistralai/Mistral-7B-v0.3",
+    "qwen2.5-0.5b": "Qwen/Qwen2.5-0.5B-Instruct",
+    "qwen3-0.6b": "Qwen/Qwen3-0.6B",
+    "gemma-3-1b": "google/gemma-3-1b-it",
+}
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_cards_say_what_the_published_files_say(name):
+    card, published = bestiary.card(name), CONFIGS[CARDS[name]]
+    assert card.architecture == recognised(published).name
+    assert find_architecture(card.architecture).configure(card.config) == read(published)
+    assert card.preprocess["context"] == published["max_position_embeddings"]
+    ends = published["eos_token_id"]
+    assert card.preprocess["end_tokens"][0] == (ends[0] if isinstance(ends, list) else ends)
+
+
+def test_every_card_of_the_family_is_compared():
+    family = {architecture.name for architecture in map(recognised, CONFIGS.values())}
+    assert {card.name for card in map(bestiary.card, bestiary.list_models()) if card.architecture in family} == set(CARDS)
 
 
 @pytest.mark.parametrize(
