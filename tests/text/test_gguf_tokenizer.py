@@ -77,7 +77,7 @@ def test_smollm2_cuts_as_transformers_does_but_for_digits(ours, theirs):
 
 def test_smollm2_cuts_digits_as_its_own_tokenizer_does(ours, theirs):
     # tokenizer.json of HuggingFaceTB/SmolLM2-135M-Instruct: every digit is a word, and what stands before it another.
-    published = theirs.backend_tokenizer
+    published = Tokenizer.from_str(theirs.backend_tokenizer.to_str())
     published.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
