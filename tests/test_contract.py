@@ -156,7 +156,9 @@ def test_saved_is_loaded(net, architecture, inputs, tmp_path, layout):
     for layout in layouts:
         path = tmp_path / f"{layout}.safetensors"
         weights.save(net, path, architecture.rules(layout, net.config, list(net.state_dict())))
-        assert torch.equal(weights.load(architecture, net.config, path, layout)(*inputs), net(*inputs))
+        loaded = weights.load(architecture, net.config, path, layout)
+        assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in net.state_dict().items())
+        assert close(loaded(*inputs), net(*inputs))  # products round by how their weights lie in memory
 
 
 def test_copies_and_pickles_compute_the_same(net, inputs):
