@@ -23,6 +23,8 @@ from bestiary.hub.verify import hash_stream
 from bestiary.published import CARD, WEIGHTS
 from bestiary.table import find_architecture
 
+READ_ONLY = {"gguf": "export to 'transformers', of which llama.cpp's convert_hf_to_gguf.py makes a GGUF file"}
+
 
 def save(task: Task, folder: Path, *, shard_size: int = SHARD_SIZE) -> None:
     """Write weights, card and whatever else `bestiary.load(folder)` needs.
@@ -48,8 +50,11 @@ def save(task: Task, folder: Path, *, shard_size: int = SHARD_SIZE) -> None:
 def export(task: Task, folder: Path, layout: str, *, shard_size: int = SHARD_SIZE) -> None:
     """Write the folder that the upstream library of the layout loads."""
     architecture = find_architecture(task.card.architecture)
+    if layout in READ_ONLY:
+        raise LayoutError(f"{layout!r} is read, but not written\n{READ_ONLY[layout]}")
     if layout not in architecture.layouts:
-        raise LayoutError(f"{architecture.name} cannot be exported to {layout!r}\nit can to: {', '.join(architecture.layouts)}")
+        known = ", ".join(name for name in architecture.layouts if name not in READ_ONLY)
+        raise LayoutError(f"{architecture.name} cannot be exported to {layout!r}\nit can to: {known}")
     beside = _published(task, architecture, layout)
     with new_folder(folder) as stage:
         _write_files(task, layout, stage, shard_size)
