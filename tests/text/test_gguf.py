@@ -1,5 +1,6 @@
 """Language models from GGUF files: config, weights and texts are those that transformers makes of the same file."""
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from bestiary.core.rotary import Linear, Llama3, Yarn
 from bestiary.errors import InputError, LayoutError
 from bestiary.table import find_architecture
 from bestiary.text.gguf_config import describe_gguf
+from bestiary.text.gguf_tokenizer import write_tokenizer
 from bestiary.text.llama import Llama, LlamaConfig
 from tests.gguf_files import SMOLLM2, TOKENIZER, smollm2_folder, write_gguf
 
@@ -253,3 +255,22 @@ def reference(tmp_path_factory):
     folder = smollm2_folder(tmp_path_factory.mktemp("smollm2"))
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file="model.gguf", dtype=torch.float32)
     return model.eval(), AutoTokenizer.from_pretrained(folder, gguf_file="model.gguf")
+
+
+def test_flipped_bits_in_the_metadata_give_an_error_that_names_the_file(tmp_path):
+    path, _ = small_file(tmp_path / "model.gguf", "gemma3", **{"tokenizer.chat_template": "{{ messages }}"})
+    sound, generator, refused = path.read_bytes(), random.Random(11), 0
+    header = sound.index(b"token_embd.weight")
+    for _ in range(300):
+        damaged = bytearray(sound)
+        for _ in range(generator.choice((1, 1, 2, 8))):
+            damaged[generator.randrange(header)] ^= 1 << generator.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            described = describe_gguf(GgufFile(path))
+            find_architecture(described.architecture).configure(described.config)
+            write_tokenizer(path, tmp_path / "tokenizer.json")
+        except LayoutError as error:
+            refused += 1
+            assert str(path) in str(error) and len(str(error).splitlines()) <= 3
+    assert 100 < refused < 300
