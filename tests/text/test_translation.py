@@ -76,7 +76,12 @@ def test_answers_are_those_of_the_reference(model, reference):
     answers = model.generate(TEXTS, max_new_tokens=20)
     assert answers == [asked(reference, model, text) for text in TEXTS]
     assert len(set(answers)) > 2
-    assert model.generate(TEXTS, max_new_tokens=20, min_new_tokens=20) != answers
+
+
+def test_no_end_before_the_least_number_of_tokens(model):
+    ending = {"logit_bias": {model.preprocess.end_tokens[0]: 1e4}, "max_new_tokens": 20}
+    assert model.generate(TEXTS, **ending) == [""] * len(TEXTS)
+    assert any(model.generate(TEXTS, min_new_tokens=5, **ending))
 
 
 @pytest.mark.parametrize("options", [{}, {"length_penalty": 2.0}, {"early_stopping": True}, {"repetition_penalty": 2.0}], ids=str)
