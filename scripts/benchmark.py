@@ -24,6 +24,11 @@ CASES = {
     "embed-fast": "bestiary.scripts.cases.embed:embed_fast",
     "classify-fp32": "bestiary.scripts.cases.classify:classify_fp32",
     "classify-fast": "bestiary.scripts.cases.classify:classify_fast",
+    "generate-fp32": "bestiary.scripts.cases.generate:generate_fp32",
+    "generate-batch": "bestiary.scripts.cases.generate:generate_batch",
+    "generate-16bit": "bestiary.scripts.cases.generate:generate_16bit",
+    "generate-int8": "bestiary.scripts.cases.generate:generate_int8",
+    "generate-start": "bestiary.scripts.cases.generate:generate_start",
     "precision": "bestiary.scripts.cases.precision:precision",
     "start": "bestiary.scripts.cases.start:start",
     "cli-start": "bestiary.scripts.cases.start:cli_start",
@@ -34,6 +39,8 @@ PEERS = {  # module: distribution
     "sentence_transformers": "sentence-transformers",
     "timm": "timm",
     "huggingface_hub": "huggingface_hub",
+    "llama_cpp": "llama-cpp-python",
+    "gguf": "gguf",
 }
 
 
