@@ -30,6 +30,7 @@ CASES = {
     "generate-int8": "bestiary.scripts.cases.generate:generate_int8",
     "generate-start": "bestiary.scripts.cases.generate:generate_start",
     "precision": "bestiary.scripts.cases.precision:precision",
+    "precision-language": "bestiary.scripts.cases.precision:language",
     "start": "bestiary.scripts.cases.start:start",
     "cli-start": "bestiary.scripts.cases.start:cli_start",
     "download": "bestiary.scripts.cases.download:download",

@@ -1,4 +1,4 @@
-"""smollm2-135m-instruct against transformers and llama.cpp: the same weights, prompts and number of tokens, the likeliest each."""
+"""smollm2-135m-instruct against transformers and llama.cpp: the same weights, prompts, number of tokens; the likeliest each."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from PIL import Image
 from torch import Tensor
 
 import bestiary
+from bestiary.core.cache import Cache
+from bestiary.core.generate import Decoder
 from bestiary.scripts.benchmark import Bench, Row
 from bestiary.scripts.cases.classify import logits
 from bestiary.scripts.cases.embed import sample_texts
 
 PHOTO = Path(__file__).parents[1] / "chelsea.jpg"
+ESSAY = Path(__file__).parents[1] / "tides.txt"
 
 
 def precision(bench: Bench) -> Iterator[Row]:
@@ -40,6 +44,35 @@ def precision(bench: Bench) -> Iterator[Row]:
                 score_unit="",
                 at_least=claims["min_cosine"],
             )
+
+
+def language(bench: Bench) -> Iterator[Row]:
+    """How much worse a language model foretells a text in each precision that its card lists, read token by token."""
+    name, text = "smollm2-135m-instruct", ESSAY.read_text("utf-8")
+    bench.say(f"{name} in fp32")
+    reference = perplexity(bestiary.load(name, device="cpu", precision="fp32"), text)
+    for lower, claims in bestiary.card(name).precision.items():
+        bench.say(f"{name} in {lower}")
+        ratio = perplexity(bestiary.load(name, device="cpu", precision=lower), text) / reference
+        yield Row(
+            what=f"{name} in {lower}: perplexity over that of fp32, {reference:.2f}",
+            ours=ratio,
+            unit="",
+            score=ratio,
+            score_unit="",
+            at_most=claims["max_perplexity_ratio"],
+        )
+
+
+def perplexity(model: Any, text: str) -> float:
+    """Exp of the mean negative log-probability of the tokens of a text, each read by itself, as in generation."""
+    tokens = model.rules.encode(text).ids
+    decoder = Decoder(model.inference.derived(), Cache(sequences=1, capacity=len(tokens)), model.device)
+    total = 0.0
+    for place in range(1, len(tokens)):
+        logits = decoder.logits([tokens[:place]])[0, -1].float()
+        total -= float(logits.log_softmax(-1)[tokens[place]])
+    return math.exp(total / (len(tokens) - 1))
 
 
 def crops(photo: Image.Image, count: int) -> list[Image.Image]:
