@@ -47,7 +47,8 @@ def load(
             published layout.
         device: "cuda", "mps", "cpu", or "auto" for the best there is.
         precision: "fp32" (the default), "bf16", "fp16", or "fast": the fastest that the card lists as measured and the
-            device computes natively.
+            device computes natively. Also "int8" and "int4", on a CPU, for models that generate token by token: their
+            weights in so many bits, for inference alone.
         trust: "first-use" takes files that nothing pins yet, and pins them in the lock file.
         accept_license: agree to the licence of a card that asks for it.
         lock: the lock file, bestiary.lock in the working folder by default.
@@ -70,6 +71,8 @@ def load(
     card = _card(os.fspath(name), settings, agreed, recognised if bridge else None)
     task, dtype = find_task(card.task), runtime.pick_dtype(precision, card.precision, target)
     if card.checked == BRIDGED:
+        if precision in runtime.QUANTISED:
+            raise InputError(f"precision={precision!r} is for nets of the zoo\ntake fp32, bf16 or fp16 over the bridge")
         if not bridge:
             raise InputError(f"{card.name} is not in the zoo, transformers computes it\npass bridge=True (--bridge)")
         return _bridged(task, card, agreed.fetch(card, settings, standard_progress()), dtype, target)
@@ -78,6 +81,8 @@ def load(
     files, store = agreed.fetch(card, settings, standard_progress()), Store(settings.home)
     paths, parts = conversion.safetensors(files, store), conversion.parts(files, store)
     net = weights.load(architecture, config, paths, card.layout, dtype=dtype, device=target)
+    if precision in runtime.QUANTISED:
+        net = _quantised(net, precision, task)
     return task(net, card, {**files, **parts}, Saver(save, export))
 
 
@@ -104,6 +109,15 @@ def build(name: str | os.PathLike[str], pretrained: bool = False, **changes: Any
     fresh = [part for field in resized for part in architecture.resized_by[field]]
     paths = conversion.safetensors(trust.fetch(card, settings, standard_progress()), Store(settings.home))
     return weights.load(architecture, config, paths, card.layout, fresh=fresh).train()
+
+
+def _quantised(net: nn.Module, precision: str, task: type[Task]) -> nn.Module:
+    from bestiary.core.quantise import quantise
+    from bestiary.core.rows import for_decoding
+
+    if task.derive is not for_decoding:
+        raise InputError(f"precision={precision!r} is for models that generate token by token\ntake fp32, bf16 or fp16")
+    return quantise(net, precision)
 
 
 def _bridged(

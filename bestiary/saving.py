@@ -15,6 +15,7 @@ from typing import Any
 
 from bestiary.core import weights
 from bestiary.core.architecture import NATIVE, Architecture
+from bestiary.core.rows import PackedLinear
 from bestiary.core.sharded import SHARD_SIZE
 from bestiary.core.task import Task
 from bestiary.errors import DiskFullError, InputError, LayoutError
@@ -71,6 +72,8 @@ def _published(task: Task, architecture: Architecture, layout: str) -> Mapping[s
 
 def _write_files(task: Task, layout: str, stage: Path, shard_size: int) -> list[File]:
     """Write the weights in a layout, and the other files as they are; returns all of them, unpinned."""
+    if any(isinstance(part, PackedLinear) for part in task.net.modules()):
+        raise InputError("quantised weights are not written\nload the model in fp32, bf16 or fp16 to save it")
     architecture = find_architecture(task.card.architecture)
     rules = architecture.rules(layout, task.net.config, list(task.net.state_dict()))
     written = weights.save(task.net, stage / WEIGHTS, rules, shard_size=shard_size)

@@ -15,7 +15,7 @@ from bestiary.cli.session import Session, complete_name, shared_options, trust_o
 @click.command()
 @click.argument("name", shell_complete=complete_name)
 @click.argument("inputs", nargs=-1, required=True)
-@click.option("--precision", help="fast, fp32 (the default), bf16 or fp16.")
+@click.option("--precision", help="fast, fp32 (the default), bf16, fp16, int8 or int4.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")
 @click.option("--bridge", is_flag=True, help="Have transformers compute a folder or a repository that is not in the zoo.")
 @trust_options

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bestiary.core.context import Context, Projected, Score
-from bestiary.core.layers import NormSpec
+from bestiary.core.layers import NormSpec, joined
 from bestiary.core.rotary import RotarySpec
 from bestiary.errors import LayoutError
 
@@ -118,27 +117,25 @@ class CrossAttention(Projections):
 
 
 class FusedAttention(Attention):
-    """`Attention` at inference: one product gives query, key and value."""
+    """`Attention` at inference: one product gives query, key and value, and one rotation turns the first two."""
 
     def __init__(self, attention: Attention):
         nn.Module.__init__(self)
         self.spec = attention.spec
-        self.rotary, self.query_norm, self.key_norm = attention.rotary, attention.query_norm, attention.key_norm
+        self.projection = joined([attention.query, attention.key, attention.value])
         self.output = attention.output
-        projections = (attention.query, attention.key, attention.value)
-        self.weight = torch.cat([projection.weight.detach() for projection in projections])
-        biased = any(projection.bias is not None for projection in projections)
-        self.bias = torch.cat([_bias(projection) for projection in projections]) if biased else None
+        self.query_norm, self.key_norm, self.rotary = attention.query_norm, attention.key_norm, attention.rotary
 
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        fused = self._heads(F.linear(x, self.weight, self.bias))
-        query, key, value = fused.split((self.spec.heads, self.spec.kv_heads, self.spec.kv_heads), dim=-2)
-        return query, key, value
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        spec = self.spec
+        turned, value = self._heads(self.projection(x)).split((spec.heads + spec.kv_heads, spec.kv_heads), dim=-2)
+        if spec.query_norm is not None or spec.key_norm is not None:
+            query, key = turned.split((spec.heads, spec.kv_heads), dim=-2)
+            turned = torch.cat([self.query_norm(query), self.key_norm(key)], dim=-2)
+        if self.rotary is not None:
+            turned = self.rotary(turned, context.rotation(self.rotary.spec, x.dtype))
+        query, key = turned.split((spec.heads, spec.kv_heads), dim=-2)
+        return self.output(context.attend(query, key, value, spec.score).flatten(-2))
 
     def for_inference(self) -> FusedAttention:
         return self
-
-
-def _bias(projection: nn.Linear) -> Tensor:
-    weight = projection.weight.detach()
-    return weight.new_zeros(len(weight)) if projection.bias is None else projection.bias.detach()

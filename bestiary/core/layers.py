@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -104,6 +104,35 @@ class GatedMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(self.activation(self.gate(x)) * self.up(x))
+
+
+    def for_inference(self) -> FusedGatedMlp:
+        return FusedGatedMlp(self)
+
+
+class FusedGatedMlp(nn.Module):
+    """`GatedMlp` at inference: one product gives gate and up."""
+
+    def __init__(self, mlp: GatedMlp):
+        super().__init__()
+        self.gate_up = joined([mlp.gate, mlp.up])
+        self.activation = mlp.activation
+        self.down = mlp.down
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(self.activation(gate) * up)
+
+
+def joined(layers: Sequence[nn.Linear]) -> nn.Linear:
+    """One layer that gives the outputs of several side by side; its weight is a copy."""
+    weight = torch.cat([layer.weight.detach() for layer in layers])
+    fused = nn.Linear(weight.shape[1], len(weight), bias=False, device="meta")
+    fused.weight = nn.Parameter(weight, requires_grad=False)
+    if any(layer.bias is not None for layer in layers):
+        biases = [layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias.detach() for layer in layers]
+        fused.bias = nn.Parameter(torch.cat(biases), requires_grad=False)
+    return fused
 
 
 MLPS: dict[str, Callable[[MlpSpec], nn.Module]] = {"plain": Mlp, "gated": GatedMlp}

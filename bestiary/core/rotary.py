@@ -13,7 +13,8 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-Rotation = tuple[Tensor, Tensor]  # cosine and sine of each row's angles, both (..., rows, 1, head_width)
+# Cosine and sine of each row's angles, both (..., rows, 1, head_width); the first half of the sines with the other sign.
+Rotation = tuple[Tensor, Tensor]
 
 
 class Scaling(Protocol):
@@ -104,8 +105,8 @@ class RotarySpec:
         if self.scaling is not None:
             frequencies, magnitude = self.scaling.frequencies(frequencies, self.theta), self.scaling.magnitude
         angles = positions[..., None, None].float() * frequencies
-        angles = torch.cat([angles, angles], dim=-1)
-        return (angles.cos() * magnitude).to(dtype), (angles.sin() * magnitude).to(dtype)
+        cosine, sine = (angles.cos() * magnitude).to(dtype), (angles.sin() * magnitude).to(dtype)
+        return torch.cat([cosine, cosine], dim=-1), torch.cat([-sine, sine], dim=-1)
 
     def build(self) -> Rotary:
         return Rotary(self)
@@ -121,4 +122,4 @@ class Rotary(nn.Module):
     def forward(self, x: Tensor, rotation: Rotation) -> Tensor:
         cosine, sine = rotation
         first, second = x.chunk(2, dim=-1)
-        return x * cosine + torch.cat([-second, first], dim=-1) * sine
+        return torch.addcmul(x * cosine, torch.cat([second, first], dim=-1), sine)

@@ -21,6 +21,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+QUANTISED = ("int8", "int4")  # by core/quantise.py, from weights of fp16
 FASTEST_FIRST = ("bf16", "fp16")
 CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # as torch.cpu names the instruction sets of x86 and of ARM
 
@@ -39,17 +40,20 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(precision: str | None, measured: Collection[str], device: torch.device) -> torch.dtype:
-    """The dtype of a precision: "fp32", "bf16", "fp16", None for fp32, or "fast".
+    """The dtype to load weights in for a precision: "fp32", "bf16", "fp16", "int8", "int4", None for fp32, or "fast".
 
     "fast" is the fastest of the `measured` precisions (those a card lists) that the device computes natively, else fp32.
     """
     if precision == "fast":
         fast = (name for name in FASTEST_FIRST if name in measured and computes_natively(PRECISIONS[name], device))
         precision = next(fast, "fp32")
+    if precision in QUANTISED:
+        return torch.float16
     try:
         return PRECISIONS[precision or "fp32"]
     except KeyError:
-        raise InputError(f"precision={precision!r} is not known\nit is one of fast, {', '.join(PRECISIONS)}") from None
+        known = ", ".join(["fast", *PRECISIONS, *QUANTISED])
+        raise InputError(f"precision={precision!r} is not known\nit is one of {known}") from None
 
 
 def computes_natively(dtype: torch.dtype, device: torch.device) -> bool:
@@ -104,8 +108,9 @@ class InferenceNet:
     can be trained and asked in turn. Safe to call from several threads.
     """
 
-    def __init__(self, net: nn.Module):
+    def __init__(self, net: nn.Module, derive: Callable[[nn.Module], nn.Module] | None = None):
         self.net = net
+        self.derive = derive or for_inference
         self._lock = threading.Lock()
         self._derived: nn.Module | None = None
         self._state: list[tuple[int, int]] = []
@@ -116,7 +121,7 @@ class InferenceNet:
             return self.derived()(*inputs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"net": self.net}  # the rest is derived
+        return {"net": self.net, "derive": self.derive}  # the rest is derived
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -127,7 +132,7 @@ class InferenceNet:
         state = [(id(part), 0) for part in self.net.modules()] + [(tensor.data_ptr(), tensor._version) for tensor in tensors]
         with self._lock:
             if self._derived is None or state != self._state:
-                self._derived, self._state = for_inference(self.net), state
+                self._derived, self._state = self.derive(self.net), state
                 # Kept alive, so that nothing new can come to lie at the address of something old.
                 self._held = [*self.net.modules(), *(tensor.detach() for tensor in tensors)]
             return self._derived

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import torch
 from torch import nn
 
-from bestiary.core.runtime import InferenceNet
+from bestiary.core.runtime import InferenceNet, for_inference
 from bestiary.errors import InputError, LayoutError
 
 Item = TypeVar("Item")
@@ -52,11 +52,13 @@ class Task(ABC):
     `provenance` says for each file of the card, and each that was made of one, where its bytes lie and where they came from.
     """
 
+    derive: Callable[[nn.Module], nn.Module] = staticmethod(for_inference)  # from the net to what computes calls
+
     def __init__(self, net: nn.Module, card: Any, provenance: Mapping[str, Provenance], saver: Saver):
         self.net = net
         self.card = card
         self.provenance = provenance
-        self.inference = InferenceNet(net)
+        self.inference = InferenceNet(net, self.derive)
         self._saver = saver
 
     @property

@@ -12,6 +12,7 @@ from typing_extensions import Unpack
 
 from bestiary.core.generate import Decoder, Generation, Past
 from bestiary.core.record import record
+from bestiary.core.rows import for_decoding
 from bestiary.core.speculative import AHEAD, SpeculativeGeneration
 from bestiary.core.task import Report, Task, batched
 from bestiary.errors import InputError, LayoutError
@@ -38,6 +39,8 @@ class LanguageModel(Task):
     >>> model.chat("What is the capital of France?")
     'The capital of France is Paris.'
     """
+
+    derive = staticmethod(for_decoding)
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)

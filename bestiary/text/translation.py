@@ -15,6 +15,7 @@ from bestiary.core.context import Memory
 from bestiary.core.generate import Decoder, Generation
 from bestiary.core.packing import pack, padded
 from bestiary.core.record import record
+from bestiary.core.rows import for_decoding
 from bestiary.core.task import Report, Task, batched
 from bestiary.errors import InputError, LayoutError
 from bestiary.text.options import Options, Plan
@@ -43,6 +44,8 @@ class Translator(Task):
         model = bestiary.load("t5-small", trust="first-use")
         model.generate("The house is wonderful.", prompt="translation_en_to_de", beams=4)
     """
+
+    derive = staticmethod(for_decoding)
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)

@@ -1,0 +1,132 @@
+"""Weights of 8 and 4 bits: how far they are from the exact ones, what a quantised net does and what it cannot do."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch._subclasses import FakeTensorMode
+
+import bestiary
+from bestiary.core.quantise import GROUP, Int4Linear, Int8Linear, int4_linear, quantise
+from bestiary.core.rows import FEW, PackedLinear, for_decoding
+from bestiary.errors import InputError
+from bestiary.text.llama import Llama
+from tests.core.test_rows import LLAMA
+from tests.text.models import write_model
+
+SHAPES = [(1, 1), (3, 1), (2, 5), (FEW + 1,)]
+
+
+def error(result: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((result - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("form", "bound"), [(Int8Linear, 0.015), (Int4Linear, 0.1)])
+def test_errors_are_those_of_rounding(form, bound, bias, shape):
+    torch.manual_seed(0)
+    weight, added = torch.randn(48, 64), torch.randn(48) if bias else None
+    x = torch.randn(*shape, 64)
+    result = form(weight, added)(x)
+    assert result.dtype == torch.float32 and result.shape == (*shape, 48)
+    assert error(result, F.linear(x, weight, added)) < bound
+
+
+@pytest.mark.parametrize("rows", [1, 4, FEW + 1])
+def test_int8_gives_whole_numbers_back(rows):
+    """Weights that are whole numbers up to 127 are not rounded, nor are rows that use 0 to 255."""
+    torch.manual_seed(0)
+    weight = torch.randint(-127, 128, (16, 64)).float()
+    weight[:, 0] = 127
+    x = torch.randint(0, 256, (rows, 64)).float()
+    x[:, 0], x[:, 1] = 0, 255
+    torch.testing.assert_close(Int8Linear(weight, None)(x), F.linear(x, weight), rtol=1e-5, atol=0.5)
+
+
+@pytest.mark.parametrize("rows", [1, 4, FEW + 1])
+def test_int4_gives_sixteenths_back(rows):
+    weight = torch.arange(16.0).repeat(16, 4)[:, torch.randperm(64, generator=torch.Generator().manual_seed(0))]
+    weight[:, 0::GROUP], weight[:, 1::GROUP] = 0, 15
+    x = torch.randint(0, 8, (rows, 64)).float()
+    torch.testing.assert_close(Int4Linear(weight, None)(x), F.linear(x, weight), rtol=1e-2, atol=0.1)
+
+
+@pytest.mark.parametrize("form", [Int8Linear, Int4Linear])
+def test_zeros_are_zeros(form):
+    layer = form(torch.zeros(16, 64), torch.ones(16))
+    for rows in (1, 4, FEW + 1):
+        assert torch.equal(layer(torch.randn(rows, 64)), torch.ones(rows, 16))
+        torch.testing.assert_close(form(torch.randn(16, 64), None)(torch.zeros(rows, 64)), torch.zeros(rows, 16))
+
+
+def test_a_row_does_not_see_the_others():
+    layer = Int8Linear(torch.randn(16, 64), None)
+    row = torch.randn(1, 64)
+    calm, wild = torch.cat([row, row]), torch.cat([row, 1000 * torch.randn(1, 64)])
+    assert torch.equal(layer(calm)[0], layer(wild)[0])
+
+
+def test_shapes_that_4_bits_do_not_fit_take_8():
+    assert isinstance(int4_linear(torch.randn(48, 64), None), Int4Linear)
+    assert isinstance(int4_linear(torch.randn(7, 64), None), Int8Linear)
+    assert isinstance(int4_linear(torch.randn(48, 40), None), Int8Linear)
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("int8", 0.05), ("int4", 0.25)])
+@torch.inference_mode()
+def test_nets(precision, bound):
+    torch.manual_seed(0)
+    net = Llama(LLAMA).half().eval()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    quantised = quantise(net, precision)
+    tokens = torch.randint(0, 128, (2, 7))
+    expected = copy.deepcopy(net).float()(tokens)
+    assert error(quantised(tokens), expected) < bound
+    assert error(for_decoding(quantised)(tokens[:1, :1]), expected[:1, :1]) < bound
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())  # the net is as it was
+    packed = [part for part in quantised.modules() if isinstance(part, PackedLinear)]
+    assert len(packed) == 4 * LLAMA.layers + 1 and isinstance(quantised.head, Int8Linear)
+    assert sum(value.numel() for value in quantised.parameters()) == 128 * 64 + 5 * 64  # the embedding and the norms
+
+
+def test_weights_take_a_quarter():
+    weight = torch.randn(1024, 512)
+    eight, four = (len(pickle.dumps(form(weight, None))) for form in (Int8Linear, Int4Linear))
+    assert eight < 0.3 * weight.nbytes and four < 0.2 * weight.nbytes
+
+
+def test_what_does_not_decode_is_refused():
+    with pytest.raises(InputError, match="generate token by token"):
+        bestiary.load("minilm-l6-v2", precision="int8", device="cpu")
+
+
+def test_other_devices_are_refused():
+    with FakeTensorMode(), torch.device("cuda"):
+        net = Llama(LLAMA)
+        with pytest.raises(InputError, match="computes on a CPU"):
+            quantise(net, "int4")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4", "fp16", "bf16"])
+def test_models(folder, precision):
+    model = bestiary.load(folder, precision=precision, device="cpu")
+    text = model.generate("Gravity is", max_new_tokens=8)
+    assert model.generate("Gravity is", max_new_tokens=8) == text
+    assert copy.deepcopy(model).generate("Gravity is", max_new_tokens=8) == text
+    assert pickle.loads(pickle.dumps(model)).generate("Gravity is", max_new_tokens=8) == text
+    assert len(model.generate(["Gravity is", "yes"], max_new_tokens=8)) == 2
+
+
+@pytest.mark.parametrize("write", [lambda model, to: model.save(to), lambda model, to: model.export(to, "transformers")])
+def test_quantised_models_are_not_written(folder, tmp_path, write):
+    with pytest.raises(InputError, match="quantised weights are not written"):
+        write(bestiary.load(folder, precision="int8", device="cpu"), tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
