@@ -39,8 +39,8 @@ TASKS = {
     "text-classification": "bestiary.text.tasks.classification:TextClassifier",
     "text-embedding": "bestiary.text.tasks.embedding:Embedder",
     "text-generation": "bestiary.text.generation:LanguageModel",
-    "token-classification": "bestiary.text.tasks.tagging:TokenClassifier",
     "text-to-text": "bestiary.text.translation:Translator",
+    "token-classification": "bestiary.text.tasks.tagging:TokenClassifier",
 }
 
 

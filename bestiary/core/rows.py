@@ -41,6 +41,8 @@ def reformed(module: nn.Module, form: Form) -> nn.Module:
         return form(module.weight.detach(), None if bias is None else bias.detach()).eval()
     if isinstance(module, PackedLinear | Upcast):
         return module
+    if isinstance(module, nn.RMSNorm):
+        return RowRmsNorm(module)
     if isinstance(module, nn.Embedding):
         return module if module.weight.dtype == torch.float32 else Upcast(module)
     twin = copy.copy(module)
@@ -98,7 +100,7 @@ class RowRmsNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.numel() != self.width:
             return F.rms_norm(x, (self.width,), self._weight, self.norm.eps)
-        row = x.view(-1)
+        row = x.reshape(-1)
         scale = torch.add(self._eps, torch.dot(row, row), alpha=1 / self.width).rsqrt_()
         return x * (self._weight * scale)
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from bestiary.core.layers import NormSpec, TiedHead
-from bestiary.core.rows import FEW, HalfLinear, PackedLinear, SplitLinear, Upcast, for_decoding
+from bestiary.core.rows import FEW, HalfLinear, PackedLinear, RowRmsNorm, SplitLinear, Upcast, for_decoding
 from bestiary.errors import InputError
 from bestiary.text.gpt2 import Gpt2, Gpt2Config
 from bestiary.text.llama import Llama, LlamaConfig
@@ -52,6 +52,14 @@ def test_half_rounds_the_weights_alone(shape, bias):
     expected = F.linear(x, weight.float(), None if added is None else added.float())
     assert HalfLinear(weight, added)(x).dtype == torch.float32
     torch.testing.assert_close(HalfLinear(weight, added)(x), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_norm_of_one_row_is_the_norm(shape):
+    norm = nn.RMSNorm(48, eps=1e-3)
+    norm.weight.data.uniform_(0.5, 2)
+    x = torch.randn(*shape, 48) * 0.1
+    torch.testing.assert_close(RowRmsNorm(norm)(x), norm(x), atol=1e-6, rtol=1e-6)
 
 
 def test_half_of_bf16_is_bf16_where_rows_are_many():
