@@ -39,7 +39,7 @@ def reformed(module: nn.Module, form: Form) -> nn.Module:
     if isinstance(module, nn.Linear | TiedHead):
         bias = module.bias if isinstance(module, nn.Linear) else None
         return form(module.weight.detach(), None if bias is None else bias.detach()).eval()
-    if isinstance(module, PackedLinear | Upcast):
+    if isinstance(module, PackedLinear | Upcast | RowRmsNorm):
         return module
     if isinstance(module, nn.RMSNorm):
         return RowRmsNorm(module)
