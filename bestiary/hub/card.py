@@ -28,7 +28,7 @@ _KEYS = (
     "labels", "precision", "metrics", "checked", "pinned", "components", "adapter_of", "accept_license",
 )
 _CHECKED = "weights, parity or bridged"
-_MEASURED = ("bf16", "fp16", "int8")   # fp32 is what they are measured against
+_MEASURED = ("bf16", "fp16", "int8", "int4")   # fp32 is what they are measured against
 
 
 def read_card(path: Path, bases: Bases | None = None) -> Card:
