@@ -24,8 +24,6 @@ from bestiary.hub.verify import hash_stream
 from bestiary.published import CARD, WEIGHTS
 from bestiary.table import find_architecture
 
-READ_ONLY = {"gguf": "export to 'transformers', of which llama.cpp's convert_hf_to_gguf.py makes a GGUF file"}
-
 
 def save(task: Task, folder: Path, *, shard_size: int = SHARD_SIZE) -> None:
     """Write weights, card and whatever else `bestiary.load(folder)` needs.
@@ -51,15 +49,23 @@ def save(task: Task, folder: Path, *, shard_size: int = SHARD_SIZE) -> None:
 def export(task: Task, folder: Path, layout: str, *, shard_size: int = SHARD_SIZE) -> None:
     """Write the folder that the upstream library of the layout loads."""
     architecture = find_architecture(task.card.architecture)
-    if layout in READ_ONLY:
-        raise LayoutError(f"{layout!r} is read, but not written\n{READ_ONLY[layout]}")
     if layout not in architecture.layouts:
-        known = ", ".join(name for name in architecture.layouts if name not in READ_ONLY)
+        known = ", ".join(architecture.layouts)
         raise LayoutError(f"{architecture.name} cannot be exported to {layout!r}\nit can to: {known}")
     beside = _published(task, architecture, layout)
     with new_folder(folder) as stage:
-        _write_files(task, layout, stage, shard_size)
+        if layout == "gguf":
+            _write_gguf(task, architecture, stage)
+        else:
+            _write_files(task, layout, stage, shard_size)
         write_json(beside, stage)
+
+
+def _write_gguf(task: Task, architecture: Architecture, stage: Path) -> None:
+    from bestiary.text.gguf_export import write_model  # of text alone
+
+    _check_plain(task)
+    write_model(task, architecture, stage / f"{task.card.name}.gguf")
 
 
 def _published(task: Task, architecture: Architecture, layout: str) -> Mapping[str, Any]:
@@ -72,12 +78,16 @@ def _published(task: Task, architecture: Architecture, layout: str) -> Mapping[s
 
 def _write_files(task: Task, layout: str, stage: Path, shard_size: int) -> list[File]:
     """Write the weights in a layout, and the other files as they are; returns all of them, unpinned."""
-    if any(isinstance(part, PackedLinear) for part in task.net.modules()):
-        raise InputError("quantised weights are not written\nload the model in fp32, bf16 or fp16 to save it")
+    _check_plain(task)
     architecture = find_architecture(task.card.architecture)
     rules = architecture.rules(layout, task.net.config, list(task.net.state_dict()))
     written = weights.save(task.net, stage / WEIGHTS, rules, shard_size=shard_size)
     return [*(File(name=path.name, role="weights") for path in written), *copy_files(task, stage)]
+
+
+def _check_plain(task: Task) -> None:
+    if any(isinstance(part, PackedLinear) for part in task.net.modules()):
+        raise InputError("quantised weights are not written\nload the model in fp32, bf16 or fp16 to save it")
 
 
 def copy_files(task: Task, stage: Path, without: Collection[str] = ("weights",)) -> list[File]:
