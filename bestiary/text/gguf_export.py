@@ -53,6 +53,8 @@ def write_model(task: Task, architecture: Architecture, path: Path) -> None:
     dtypes = {name: tensor.dtype if tensor.ndim > 1 else torch.float32 for name, tensor in tensors.items()}
     forms = {name: Form(dtypes[name], tuple(tensor.shape)) for name, tensor in tensors.items()}
     kind = NAMES.get(architecture.name, architecture.name)
+    if kind == "llama" and any(config.windows):  # our reader would take it, llama.cpp computes without
+        raise _unsayable(task, "its windows, which llama.cpp leaves out for this architecture")
     rules = Rules.from_file(str(task.file("tokenizer")))
     metadata = {
         "general.architecture": kind,
@@ -204,7 +206,7 @@ def _chat_template(task: Task) -> Fields:
         return {}
     text = path.read_text("utf-8")
     with suppress(ValueError):  # not JSON, but the template itself
-        text = json.loads(text)["chat_template"]
+        text = json.loads(text).get("chat_template")
     if not isinstance(text, str):
         raise _unsayable(task, "it has several chat templates")
     return {"tokenizer.chat_template": text}
