@@ -38,8 +38,8 @@ TASKS = {
     "question-answering": "bestiary.text.tasks.answering:QuestionAnswerer",
     "text-classification": "bestiary.text.tasks.classification:TextClassifier",
     "text-embedding": "bestiary.text.tasks.embedding:Embedder",
-    "text-generation": "bestiary.text.generation:LanguageModel",
-    "text-to-text": "bestiary.text.translation:Translator",
+    "text-generation": "bestiary.text.tasks.generation:LanguageModel",
+    "text-to-text": "bestiary.text.tasks.translation:Translator",
     "token-classification": "bestiary.text.tasks.tagging:TokenClassifier",
 }
 

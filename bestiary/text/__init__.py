@@ -7,12 +7,12 @@ from typing import Any
 
 TASKS = {
     "Embedder": "bestiary.text.tasks.embedding",
-    "LanguageModel": "bestiary.text.generation",
+    "LanguageModel": "bestiary.text.tasks.generation",
     "MaskFiller": "bestiary.text.tasks.masking",
     "QuestionAnswerer": "bestiary.text.tasks.answering",
     "TextClassifier": "bestiary.text.tasks.classification",
     "TokenClassifier": "bestiary.text.tasks.tagging",
-    "Translator": "bestiary.text.translation",
+    "Translator": "bestiary.text.tasks.translation",
 }
 
 

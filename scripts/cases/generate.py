@@ -15,7 +15,7 @@ import torch
 import bestiary
 from bestiary.scripts.benchmark import Bench, Row, limit
 from bestiary.scripts.cases.embed import sample_texts
-from bestiary.text.generation import LanguageModel
+from bestiary.text.tasks.generation import LanguageModel
 
 MODEL = "smollm2-135m-instruct"
 PROMPT = "Gravity is the force that"

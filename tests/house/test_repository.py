@@ -11,13 +11,13 @@ from pathlib import Path
 import bestiary
 import hubconf
 from bestiary.hub.card import _KEYS as CARD_KEYS
-from bestiary.text.generation import LanguageModelPreprocess
 from bestiary.text.tasks.answering import QuestionAnswererPreprocess
 from bestiary.text.tasks.classification import TextClassifierPreprocess
 from bestiary.text.tasks.embedding import EmbedderPreprocess
+from bestiary.text.tasks.generation import LanguageModelPreprocess
 from bestiary.text.tasks.masking import MaskFillerPreprocess
 from bestiary.text.tasks.tagging import TokenClassifierPreprocess
-from bestiary.text.translation import TranslatorPreprocess
+from bestiary.text.tasks.translation import TranslatorPreprocess
 from bestiary.vision.transforms import Preprocess as ImagePreprocess
 from tests.house.documents import FENCE, ROOT
 

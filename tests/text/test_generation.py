@@ -9,9 +9,9 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 import bestiary
-from bestiary.text.generation import LanguageModel
 from bestiary.text.options import OneOf
 from bestiary.text.stream import TextStream
+from bestiary.text.tasks.generation import LanguageModel
 from bestiary.text.writing import Generated
 from tests.text.models import TEMPLATE, TEXTS, byte_tokenizer, write_model
 

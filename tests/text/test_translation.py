@@ -14,7 +14,7 @@ import bestiary
 from bestiary.errors import InputError, LayoutError
 from bestiary.text.published_t5 import TransformersTranslator
 from bestiary.text.t5_layout import TRANSFORMERS_CONFIG
-from bestiary.text.translation import Translator
+from bestiary.text.tasks.translation import Translator
 from tests.text.test_t5 import VARIANTS, reference_of
 
 TEXTS = ["The house is wonderful.", "A cat sleeps.", "Der Jagdschein liegt unter einem alten Baum im Wald, sagt man.", "🦒"]
