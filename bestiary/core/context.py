@@ -193,7 +193,7 @@ def attention(
     `mask` is bool, or added to the scores; `causal` stands for the mask of its name.
     """
     query, key, value = (x.transpose(-3, -2) for x in (query, key, value))  # (batch, heads, length, head_width)
-    grouped = query.shape[-3] != key.shape[-3]
+    grouped = bool(query.shape[-3] != key.shape[-3])  # a tensor where it is traced
     if score.softcap is None:
         attended = F.scaled_dot_product_attention(
             query, key, value, mask, is_causal=causal, scale=score.scale, enable_gqa=grouped

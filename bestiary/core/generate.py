@@ -16,6 +16,7 @@ from bestiary.core.cache import Cache
 from bestiary.core.context import Mask
 from bestiary.core.packing import pack
 from bestiary.core.sampling import Sampling, draw
+from bestiary.core.step import Step
 
 REUSED = 8  # tokens that prompts must share with an earlier call for its cache to be taken up
 
@@ -43,6 +44,7 @@ class Decoder:
 
     def __init__(self, net: DecodingNet, cache: Cache, device: torch.device):
         self.net, self.cache, self.device = net, cache, device
+        self.step: Step | None = None if cache.memory is not None else getattr(net, "step", None)
 
     @classmethod
     @torch.inference_mode()
@@ -65,6 +67,8 @@ class Decoder:
     def logits(self, sequences: Sequence[Sequence[int]], last: int = 1) -> Tensor:
         """Read what the cache lacks of each sequence; logits after its last tokens, (sequences, last, vocabulary)."""
         unread = [tokens[length:] for tokens, length in zip(sequences, self.cache.lengths, strict=True)]
+        if self.step is not None and last == 1 == len(unread) == len(unread[0]) and self.cache.lengths[0] > 0:
+            return self.step(unread[0][0], self.cache)
         ragged = len({len(tokens) for tokens in unread}) > 1
         if ragged and self.cache.memory is None and not any(self.cache.lengths):
             hidden_states = self._packed(unread, last)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from bestiary.core.layers import TiedHead
 from bestiary.core.runtime import for_inference
+from bestiary.core.step import Step
 from bestiary.errors import InputError
 
 FEW = 32  # rows up to which reading the weights takes longer than computing with them
@@ -24,14 +26,16 @@ Form = Callable[[Tensor, Tensor | None], nn.Module]  # weight (out, in), bias (o
 
 
 def for_decoding(net: nn.Module) -> nn.Module:
-    """`for_inference`, with the matrices in the form that suits their device and precision.
+    """`for_inference`, on a CPU with the matrices in the form that suits their precision, and a `step` for single tokens.
 
     What comes out of a CPU's 16-bit net is fp32: only the weights are kept in 16 bits.
     """
     derived, like = for_inference(net), next(net.parameters())
     if like.device.type != "cpu":
         return derived
-    return reformed(derived, SplitLinear if like.dtype == torch.float32 else HalfLinear)
+    decoding: Any = reformed(derived, SplitLinear if like.dtype == torch.float32 else HalfLinear)
+    decoding.step = Step(decoding)
+    return decoding
 
 
 def reformed(module: nn.Module, form: Form) -> nn.Module:

@@ -1,0 +1,80 @@
+"""One further token, traced: the same numbers as the net gives, at every position, in every cache."""
+
+import threading
+
+import pytest
+import torch
+
+from bestiary.core.cache import Cache
+from bestiary.core.generate import Decoder
+from bestiary.core.rows import for_decoding
+from bestiary.core.step import PLAIN, Step
+from bestiary.text.gpt2 import Gpt2
+from bestiary.text.llama import Llama, LlamaConfig
+from tests.core.test_rows import GPT2, LLAMA
+
+CPU = torch.device("cpu")
+WINDOWED = LlamaConfig(
+    layers=3, width=64, heads=4, key_value_heads=2, head_width=16, hidden=96, vocabulary=128, positions=64, theta=1e4, eps=1e-5,
+    windows=(5, None), local_theta=1e3, norm="rms_offset", order="sandwich", activation="gelu_tanh", query_key_norm=True,
+    embedding_scale=8.0, softcap=20.0, logits_softcap=10.0, qkv_bias=True,
+)  # fmt: skip
+NETS = {"llama": lambda: Llama(LLAMA), "everything": lambda: Llama(WINDOWED), "gpt2": lambda: Gpt2(GPT2)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@torch.inference_mode()
+def test_steps_are_the_forward(net, dtype):
+    """Before, at and after the trace, from two caches of different room."""
+    torch.manual_seed(0)
+    derived = for_decoding(net().to(dtype).eval())
+    step: Step = derived.step
+    for length, capacity in ((3, 64), (20, 50)):
+        tokens = torch.randint(0, 128, (1, length + PLAIN + 4))
+        expected = derived(tokens)
+        cache = Cache(sequences=1, capacity=capacity)
+        derived(tokens[:, :length], cache.continuing(length, CPU))
+        for position in range(length, tokens.shape[1]):
+            logits = step(int(tokens[0, position]), cache)
+            assert logits.shape == (1, 1, 128) and cache.lengths == [position + 1]
+            torch.testing.assert_close(logits[0, 0], expected[0, position], atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_decoder_takes_single_steps_by_it():
+    derived = for_decoding(Llama(LLAMA).eval())
+    taken = []
+    step = derived.step
+    derived.step = lambda token, cache: taken.append(token) or step(token, cache)
+    decoder = Decoder(derived, Cache(sequences=1, capacity=64), CPU)
+    first = decoder.logits([[5]])  # nothing is in the cache yet
+    decoder.logits([[5, 6]])
+    decoder.logits([[5, 6, 7, 8]])  # two at once, as drafts are checked
+    decoder.cache.rewind([1])
+    again = decoder.logits([[5, 6]])
+    assert taken == [6, 6] and first.shape == again.shape
+    pair = Decoder(derived, Cache(sequences=2, capacity=64), CPU)
+    pair.logits([[5], [5]])
+    both = pair.logits([[5, 6], [5, 6]])
+    assert taken == [6, 6]
+    torch.testing.assert_close(both[1], again[0], atol=1e-5, rtol=1e-5)
+
+
+def test_several_threads_at_once():
+    derived = for_decoding(Llama(LLAMA).eval())
+    results = {}
+
+    def work(number):
+        with torch.inference_mode():
+            cache = Cache(sequences=1, capacity=64)
+            derived(torch.tensor([[number, 1]]), cache.continuing(2, CPU))
+            results[number] = [derived.step(number, cache) for _ in range(PLAIN)]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in (3, 4, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expected = derived(torch.tensor([[4, 1, *[4] * PLAIN]]))
+    torch.testing.assert_close(torch.cat(results[4], 1)[0], expected[0, 2:], atol=1e-4, rtol=1e-4)
