@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bestiary.core.block import Stack
 from bestiary.core.layers import TiedHead
 from bestiary.core.runtime import for_inference
 from bestiary.core.step import Step
@@ -34,7 +35,8 @@ def for_decoding(net: nn.Module) -> nn.Module:
     if like.device.type != "cpu":
         return derived
     decoding: Any = reformed(derived, SplitLinear if like.dtype == torch.float32 else HalfLinear)
-    decoding.step = Step(decoding)
+    if isinstance(getattr(decoding, "blocks", None), Stack):  # a net of another library keeps its own cache
+        decoding.step = Step(decoding)
     return decoding
 
 
