@@ -7,21 +7,22 @@ what the memory gives, so the nets that decode get their matrices in forms that 
 from __future__ import annotations
 
 import copy
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bestiary.core.block import Stack
 from bestiary.core.layers import TiedHead
 from bestiary.core.runtime import for_inference
 from bestiary.core.step import Step
 from bestiary.errors import InputError
 
-FEW = 32  # rows up to which reading the weights takes longer than computing with them
+FEW = 16  # rows up to which reading the weights takes about as long as computing with them
 
 Form = Callable[[Tensor, Tensor | None], nn.Module]  # weight (out, in), bias (out,) or None → a linear layer
 
@@ -32,12 +33,19 @@ def for_decoding(net: nn.Module) -> nn.Module:
     What comes out of a CPU's 16-bit net is fp32: only the weights are kept in 16 bits.
     """
     derived, like = for_inference(net), next(net.parameters())
-    if like.device.type != "cpu":
+    form = _form(like.dtype) if like.device.type == "cpu" else None
+    if form is None:
         return derived
-    decoding: Any = reformed(derived, SplitLinear if like.dtype == torch.float32 else HalfLinear)
-    if isinstance(getattr(decoding, "blocks", None), Stack):  # a net of another library keeps its own cache
-        decoding.step = Step(decoding)
+    decoding: Any = reformed(derived, form)
+    decoding.step = Step(decoding)
     return decoding
+
+
+def _form(dtype: torch.dtype) -> Form | None:
+    """What torch, as it was built for this processor, has kernels for."""
+    if dtype == torch.float32:
+        return FloatLinear if torch.backends.mkldnn.is_available() else None
+    return HalfLinear if "fbgemm" in torch.backends.quantized.supported_engines else None
 
 
 def reformed(module: nn.Module, form: Form) -> nn.Module:
@@ -70,27 +78,6 @@ class Upcast(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return self.part(*inputs).float()
-
-
-class SplitLinear(nn.Module):
-    """A linear layer in fp32 that gives each half of the outputs of a single row to a processor core of its own.
-
-    The usual product of a single row keeps one core busy and lets the others wait.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None):
-        super().__init__()
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        parts = torch.get_num_threads() if len(weight) % torch.get_num_threads() == 0 else 1
-        self._parts = weight.unflatten(0, (parts, -1)).transpose(1, 2)  # (parts, in, out / parts), a view
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.numel() != x.shape[-1]:
-            return F.linear(x, self.weight, self.bias)
-        row = x.reshape(1, 1, -1).expand(len(self._parts), 1, -1)
-        product = torch.bmm(row, self._parts).view(*x.shape[:-1], -1)
-        return product if self.bias is None else product + self.bias
 
 
 class RowRmsNorm(nn.Module):
@@ -127,6 +114,30 @@ class PackedLinear(nn.Module):
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedLinear:
         raise InputError("packed weights stay in their precision and on the CPU\nload the model where and as you want it")
+
+
+class FloatLinear(PackedLinear):
+    """Weights of fp32 in blocks, for few rows and many; the usual product of a single row keeps one core busy of all."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None):
+        super().__init__(weight, bias)
+        self._bias = bias
+        self.register_buffer("_packed", torch.ops.mkldnn._reorder_linear_weight(weight, FEW), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _blocked()(x, self._packed, self._bias)
+
+
+def _blocked_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+@cache
+def _blocked() -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+    """The product as a script, since a trace cannot take up the empty list in it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.script(_blocked_linear)
 
 
 class HalfLinear(PackedLinear):

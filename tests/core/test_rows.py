@@ -10,7 +10,7 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from bestiary.core.layers import NormSpec, TiedHead
-from bestiary.core.rows import FEW, HalfLinear, PackedLinear, RowRmsNorm, SplitLinear, Upcast, for_decoding
+from bestiary.core.rows import FEW, FloatLinear, HalfLinear, PackedLinear, RowRmsNorm, Upcast, for_decoding
 from bestiary.errors import InputError
 from bestiary.text.gpt2 import Gpt2, Gpt2Config
 from bestiary.text.llama import Llama, LlamaConfig
@@ -29,19 +29,11 @@ def layer(out: int, bias: bool, dtype: torch.dtype = torch.float32) -> tuple[tor
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize(("out", "bias"), [(64, True), (64, False), (7, True)])  # 7 cannot be split in halves
-def test_split_is_linear(shape, out, bias):
+@pytest.mark.parametrize(("out", "bias"), [(64, True), (64, False), (7, True)])
+def test_float_is_linear(shape, out, bias):
     weight, added = layer(out, bias)
     x = torch.randn(*shape, 48)
-    torch.testing.assert_close(SplitLinear(weight, added)(x), F.linear(x, weight, added), atol=1e-5, rtol=0)
-
-
-def test_split_holds_no_copy():
-    weight, _ = layer(64, False)
-    split = SplitLinear(weight, None)
-    weight.mul_(2)
-    x = torch.randn(1, 48)
-    torch.testing.assert_close(split(x), F.linear(x, weight))
+    torch.testing.assert_close(FloatLinear(weight, added)(x), F.linear(x, weight, added), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -97,7 +89,7 @@ def test_elsewhere_nets_stay_as_they_are():
     with FakeTensorMode(), torch.device("cuda"):
         derived = for_decoding(Llama(LLAMA))
         assert derived(torch.zeros(1, 4, dtype=torch.long)).device.type == "cuda"
-        assert not any(isinstance(part, PackedLinear | SplitLinear | Upcast) for part in derived.modules())
+        assert not any(isinstance(part, PackedLinear | Upcast) for part in derived.modules())
 
 
 def test_packed_weights_stay_where_they_are():
