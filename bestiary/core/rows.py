@@ -119,6 +119,8 @@ class PackedLinear(nn.Module):
 class FloatLinear(PackedLinear):
     """Weights of fp32 in blocks, for few rows and many; the usual product of a single row keeps one core busy of all."""
 
+    _packed: Tensor
+
     def __init__(self, weight: Tensor, bias: Tensor | None):
         super().__init__(weight, bias)
         self._bias = bias
@@ -136,7 +138,7 @@ def _blocked_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _blocked() -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
     """The product as a script, since a trace cannot take up the empty list in it."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")  # scripts have no successor that starts so fast
         return torch.jit.script(_blocked_linear)
 
 
