@@ -16,7 +16,7 @@ from bestiary.core.cache import Cache
 from bestiary.core.context import Mask
 from bestiary.core.packing import pack
 from bestiary.core.sampling import Sampling, draw
-from bestiary.core.step import Step
+from bestiary.core.step import MOST, Step
 
 REUSED = 8  # tokens that prompts must share with an earlier call for its cache to be taken up
 
@@ -67,14 +67,18 @@ class Decoder:
     def logits(self, sequences: Sequence[Sequence[int]], last: int = 1) -> Tensor:
         """Read what the cache lacks of each sequence; logits after its last tokens, (sequences, last, vocabulary)."""
         unread = [tokens[length:] for tokens, length in zip(sequences, self.cache.lengths, strict=True)]
-        if self.step is not None and last == 1 == len(unread) == len(unread[0]) and self.cache.lengths[0] > 0:
-            return self.step(unread[0][0], self.cache)
+        if self.step is not None and last == 1 and self._further(unread):
+            return self.step([token for (token,) in unread], self.cache)
         ragged = len({len(tokens) for tokens in unread}) > 1
         if ragged and self.cache.memory is None and not any(self.cache.lengths):
             hidden_states = self._packed(unread, last)
         else:
             hidden_states = self._padded(unread, last)
         return self.net.head(hidden_states)
+
+    def _further(self, unread: Sequence[Sequence[int]]) -> bool:
+        """Whether a single token follows what was read of each sequence."""
+        return len(unread) <= MOST and {len(tokens) for tokens in unread} == {1} and min(self.cache.lengths) > 0
 
     def _packed(self, unread: Sequence[Sequence[int]], last: int) -> Tensor:
         packed = pack(unread, self.device)

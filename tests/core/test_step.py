@@ -36,9 +36,28 @@ def test_steps_are_the_forward(net, dtype):
         cache = Cache(sequences=1, capacity=capacity)
         derived(tokens[:, :length], cache.continuing(length, CPU))
         for position in range(length, tokens.shape[1]):
-            logits = step(int(tokens[0, position]), cache)
+            logits = step([int(tokens[0, position])], cache)
             assert logits.shape == (1, 1, 128) and cache.lengths == [position + 1]
             torch.testing.assert_close(logits[0, 0], expected[0, position], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@torch.inference_mode()
+def test_sequences_step_together(net):
+    """Of different length, as many as there are and fewer by the same trace, with room for more and for less."""
+    torch.manual_seed(0)
+    derived = for_decoding(net().eval())
+    for lengths, capacity in (((3, 9, 5, 5), 64), ((12, 4), 50), ((7, 7, 7), 64)):
+        tokens = torch.randint(0, 128, (len(lengths), max(lengths) + PLAIN + 4))
+        expected = derived(tokens)
+        cache = Cache(sequences=len(lengths), capacity=capacity)
+        derived(tokens[:, : max(lengths)], cache.continuing(max(lengths), CPU))
+        cache.rewind(lengths)
+        for further in range(PLAIN + 4):
+            places = [length + further for length in lengths]
+            logits = derived.step(tokens[range(len(lengths)), places].tolist(), cache)
+            assert logits.shape == (len(lengths), 1, 128)
+            torch.testing.assert_close(logits[:, 0], expected[range(len(lengths)), places], atol=1e-4, rtol=1e-4)
 
 
 @torch.inference_mode()
@@ -46,18 +65,18 @@ def test_a_decoder_takes_single_steps_by_it():
     derived = for_decoding(Llama(LLAMA).eval())
     taken = []
     step = derived.step
-    derived.step = lambda token, cache: taken.append(token) or step(token, cache)
+    derived.step = lambda tokens, cache: taken.append(tokens) or step(tokens, cache)
     decoder = Decoder(derived, Cache(sequences=1, capacity=64), CPU)
     first = decoder.logits([[5]])  # nothing is in the cache yet
     decoder.logits([[5, 6]])
     decoder.logits([[5, 6, 7, 8]])  # two at once, as drafts are checked
     decoder.cache.rewind([1])
     again = decoder.logits([[5, 6]])
-    assert taken == [6, 6] and first.shape == again.shape
+    assert taken == [[6], [6]] and first.shape == again.shape
     pair = Decoder(derived, Cache(sequences=2, capacity=64), CPU)
     pair.logits([[5], [5]])
     both = pair.logits([[5, 6], [5, 6]])
-    assert taken == [6, 6]
+    assert taken[2:] == [[6, 6]]
     torch.testing.assert_close(both[1], again[0], atol=1e-5, rtol=1e-5)
 
 
@@ -69,7 +88,7 @@ def test_several_threads_at_once():
         with torch.inference_mode():
             cache = Cache(sequences=1, capacity=64)
             derived(torch.tensor([[number, 1]]), cache.continuing(2, CPU))
-            results[number] = [derived.step(number, cache) for _ in range(PLAIN)]
+            results[number] = [derived.step([number], cache) for _ in range(PLAIN)]
 
     threads = [threading.Thread(target=work, args=(number,)) for number in (3, 4, 3)]
     for thread in threads:
