@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bestiary.core.block import Stack
 from bestiary.core.layers import TiedHead
 from bestiary.core.runtime import for_inference
 from bestiary.core.step import Step
@@ -37,7 +38,8 @@ def for_decoding(net: nn.Module) -> nn.Module:
     if form is None:
         return derived
     decoding: Any = reformed(derived, form)
-    decoding.step = Step(decoding)
+    if isinstance(getattr(decoding, "blocks", None), Stack):  # a net of another library keeps a cache of its own
+        decoding.step = Step(decoding)
     return decoding
 
 
