@@ -43,7 +43,12 @@ def load(text: str, origin: str) -> tuple[dict[str, Plain], str]:
         raise CardError(f"{origin}: no front matter\nexpected: YAML between two lines of '---', the first at the top of the file")
     if len(fenced[1]) > LARGEST_FRONT_MATTER:
         raise CardError(f"{origin}: the front matter is too long\nexpected: at most {LARGEST_FRONT_MATTER} characters")
-    return _Reading(fenced[1], origin).mapping(), text[fenced.end():].strip()
+    try:
+        front = _Reading(fenced[1], origin, _Loader).mapping()
+    except yaml.YAMLError:
+        # Versions of libyaml give up at different depths and in different words; what is wrong is told the same everywhere.
+        front = _Reading(fenced[1], origin, yaml.SafeLoader).checked()
+    return front, text[fenced.end():].strip()
 
 
 def dump(front: Mapping[str, object], body: str) -> str:
@@ -72,25 +77,29 @@ def scalar(text: str) -> Plain:
 class _Reading:
     """One pass over the events of one front matter."""
 
-    def __init__(self, text: str, origin: str):
+    def __init__(self, text: str, origin: str, loader: Any):
         self.origin = origin
-        self.events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
+        self.events: Iterator[Any] = yaml.parse(text, Loader=loader)
         self.trail: list[str] = []                          # the keys that lead to where the reading is
 
-    def mapping(self) -> dict[str, Plain]:
+    def checked(self) -> dict[str, Plain]:
+        """`mapping`, with what YAML has against the text as a CardError."""
         try:
-            next(self.events)                               # the stream begins
-            if not isinstance(next(self.events), yaml.DocumentStartEvent):
-                raise CardError(f"{self.origin}: the front matter is empty\nexpected: `license:` and `bestiary:` at least")
-            start = next(self.events)
-            value = self.value(start)
-            next(self.events)                               # the document ends
-            extra = next(self.events)
+            return self.mapping()
         except yaml.MarkedYAMLError as error:
             line = f" line {error.problem_mark.line + 2}:" if error.problem_mark else ""
             raise CardError(f"{self.origin}:{line} not valid YAML: {error.problem}\nexpected: a YAML mapping") from error
         except yaml.YAMLError as error:                     # the reader's own: characters that YAML has no place for
             raise CardError(f"{self.origin}: the front matter holds a control character\nexpected: plain text") from error
+
+    def mapping(self) -> dict[str, Plain]:
+        next(self.events)                                   # the stream begins
+        if not isinstance(next(self.events), yaml.DocumentStartEvent):
+            raise CardError(f"{self.origin}: the front matter is empty\nexpected: `license:` and `bestiary:` at least")
+        start = next(self.events)
+        value = self.value(start)
+        next(self.events)                                   # the document ends
+        extra = next(self.events)
         if not isinstance(extra, yaml.StreamEndEvent):
             raise self.error(extra, "a second document", "one YAML mapping")
         if not isinstance(value, dict):
