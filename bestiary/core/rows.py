@@ -43,6 +43,13 @@ def for_decoding(net: nn.Module) -> nn.Module:
     return decoding
 
 
+def for_encoding(net: nn.Module) -> nn.Module:
+    """`for_inference`, on a CPU with the matrices of an fp32 net laid out as its products take them, not laid out at each."""
+    derived, like = for_inference(net), next(net.parameters())
+    form = _form(like.dtype) if like.device.type == "cpu" and like.dtype == torch.float32 else None
+    return derived if form is None else reformed(derived, form)
+
+
 def _form(dtype: torch.dtype) -> Form | None:
     """What torch, as it was built for this processor, has kernels for."""
     if dtype == torch.float32:
@@ -53,7 +60,7 @@ def _form(dtype: torch.dtype) -> Form | None:
 def reformed(module: nn.Module, form: Form) -> nn.Module:
     """A copy in which every linear layer and tied head has that form, and what else has weights computes in fp32."""
     if isinstance(module, nn.Linear | TiedHead):
-        bias = module.bias if isinstance(module, nn.Linear) else None
+        bias = getattr(module, "bias", None)  # of tied heads some have one
         return form(module.weight.detach(), None if bias is None else bias.detach()).eval()
     if isinstance(module, PackedLinear | Upcast | RowRmsNorm):
         return module

@@ -10,8 +10,9 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from bestiary.core.layers import NormSpec, TiedHead
-from bestiary.core.rows import FEW, FloatLinear, HalfLinear, PackedLinear, RowRmsNorm, Upcast, for_decoding
+from bestiary.core.rows import FEW, FloatLinear, HalfLinear, PackedLinear, RowRmsNorm, Upcast, for_decoding, for_encoding
 from bestiary.errors import InputError
+from bestiary.text.bert import Bert, BertConfig
 from bestiary.text.gpt2 import Gpt2, Gpt2Config
 from bestiary.text.llama import Llama, LlamaConfig
 
@@ -112,3 +113,19 @@ def test_tied_heads_and_norms():
     tokens = torch.tensor([3, 5])
     exact = F.linear(F.rms_norm(embedding.weight[tokens].float(), (48,), None, 1e-6), embedding.weight.float())
     torch.testing.assert_close(for_decoding(net)(tokens), exact, atol=1e-5, rtol=1e-5)
+
+
+def test_an_encoder_computes_the_same_with_matrices_laid_out_for_its_products():
+    config = BertConfig(layers=2, width=48, heads=4, hidden=96, vocabulary=128, positions=64)
+    net = Bert(config).eval()
+    tokens = torch.randint(128, (2, 20))
+    derived = for_encoding(net)
+    assert isinstance(derived.blocks[0].mlp.up, FloatLinear)
+    with torch.inference_mode():
+        torch.testing.assert_close(derived(tokens), net(tokens), atol=1e-5, rtol=0)
+
+
+def test_an_encoder_of_16_bits_keeps_its_matrices():
+    config = BertConfig(layers=1, width=48, heads=4, hidden=96, vocabulary=128, positions=64)
+    net = Bert(config).bfloat16().eval()
+    assert for_encoding(net).blocks[0].mlp.up.weight is net.blocks[0].mlp.up.weight

@@ -11,6 +11,7 @@ from tokenizers import Encoding
 from torch import Tensor
 
 from bestiary.core.packing import PackedTokens, Ragged, batches, pack
+from bestiary.core.rows import for_encoding
 from bestiary.core.runtime import packed_rows, side_by_side
 from bestiary.core.task import Task, batched
 from bestiary.errors import InputError, LayoutError
@@ -24,6 +25,8 @@ Result = TypeVar("Result")
 
 class EncoderTask(Task):
     """The base of tasks on a net that reads a text as a whole."""
+
+    derive = staticmethod(for_encoding)
 
     def _tokenizer(self, max_length: int, overlap: int = 0) -> Tokenizer:
         """The card's own, cutting at `max_length` tokens. Raises LayoutError where it does not fit the net."""
