@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bestiary.core.attention import AttentionSpec
 from bestiary.core.context import Context
-from bestiary.core.layers import MlpSpec, NormSpec
+from bestiary.core.layers import DropPath, LayerScale, MlpSpec, NormSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +20,11 @@ class BlockSpec:
     attention: AttentionSpec
     mlp: MlpSpec
     norm: NormSpec
-    order: Literal["post", "pre", "sandwich", "pre_cross"]  # where the norms stand, a key of BLOCKS
+    order: Literal["post", "pre", "pre_scaled", "sandwich", "pre_cross"]  # where the norms stand, a key of BLOCKS
     attention_norm: NormSpec | None = None  # where it is not like the others
     cross_attention: AttentionSpec | None = None  # to the memory of the context, in "pre_cross"
+    layer_scale: float | None = None  # what the scales of both branches begin with, in "pre_scaled"; None: there are none
+    drop_path: float = 0.0  # share of the batch for which training drops a branch, in "pre_scaled"
 
     def build(self) -> nn.Module:
         return BLOCKS[self.order](self)
@@ -53,6 +55,24 @@ class PreNormBlock(PostNormBlock):
     def forward(self, x: Tensor, context: Context) -> Tensor:
         x = x + self.attention(self.attention_norm(x), context)
         return x + self.mlp(self.mlp_norm(x))
+
+
+class ScaledBlock(PostNormBlock):
+    """Norms before attention and MLP, each scaled, and dropped now and then while training, before it is added."""
+
+    def __init__(self, spec: BlockSpec):
+        super().__init__(spec)
+        self.attention_scale = _scale(spec)
+        self.mlp_scale = _scale(spec)
+        self.drop = DropPath(spec.drop_path)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        x = x + self.drop(self.attention_scale(self.attention(self.attention_norm(x), context)))
+        return x + self.drop(self.mlp_scale(self.mlp(self.mlp_norm(x))))
+
+
+def _scale(spec: BlockSpec) -> nn.Module:
+    return nn.Identity() if spec.layer_scale is None else LayerScale(spec.attention.width, spec.layer_scale)
 
 
 class SandwichBlock(PostNormBlock):
@@ -87,6 +107,7 @@ class PreNormCrossBlock(PostNormBlock):
 BLOCKS: dict[str, Callable[[BlockSpec], nn.Module]] = {
     "post": PostNormBlock,
     "pre": PreNormBlock,
+    "pre_scaled": ScaledBlock,
     "sandwich": SandwichBlock,
     "pre_cross": PreNormCrossBlock,
 }

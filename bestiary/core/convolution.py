@@ -1,9 +1,10 @@
-"""What convolutional nets are made of: convolution with norm and activation, SAME padding, squeeze-and-excite, drop path."""
+"""What convolutional nets are made of: convolution with norm and activation, SAME padding, squeeze-and-excite."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from bestiary.core.keymap import Rule, norm, same
+from bestiary.core.keymap import Rule, Tensors, norm, same
+from bestiary.core.layers import DropPath
 from bestiary.core.runtime import for_inference
 
 
@@ -120,26 +122,6 @@ class SqueezeExcite(nn.Module):
         return x * self.expand(self.activation(self.reduce(mean))).sigmoid()
 
 
-class DropPath(nn.Module):
-    """While training, a branch is dropped for a random share `rate` of the batch (Huang et al. 2016, arXiv:1603.09382).
-
-    What remains is scaled up, so that the mean stays. `rate` lies in [0, 1).
-    """
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
-            return x
-        kept = x.new_empty(x.shape[0], *[1] * (x.dim() - 1)).bernoulli_(1 - self.rate)
-        return x * kept / (1 - self.rate)
-
-    def extra_repr(self) -> str:
-        return f"rate={self.rate:g}"
-
-
 class Residual(nn.Module):
     """Joins a branch with the input it started from, and drops it now and then while training."""
 
@@ -163,8 +145,23 @@ def conv_norm(their_convolution: str, their_norm: str, ours: str) -> tuple[Rule,
     return (
         same(f"{their_convolution}.weight", f"{ours}.convolution.weight"),
         *norm(their_norm, f"{ours}.norm"),
-        *(same(f"{their_norm}.{name}", f"{ours}.norm.{name}") for name in ("running_mean", "running_var", "num_batches_tracked")),
+        *(same(f"{their_norm}.{name}", f"{ours}.norm.{name}") for name in ("running_mean", "running_var")),
+        Rule(((f"{their_norm}.num_batches_tracked",), ()), (f"{ours}.norm.num_batches_tracked",), Count()),
     )
+
+
+@dataclass(frozen=True)
+class Count:
+    """The batches that a norm has seen in training: none are known of where the file, written before PyTorch 0.4.1, has no count.
+
+    Nothing that a norm of fixed momentum computes hangs on it.
+    """
+
+    def load(self, theirs: Tensors) -> Tensors:
+        return theirs or (torch.zeros((), dtype=torch.long),)
+
+    def save(self, ours: Tensors) -> Tensors:
+        return ours
 
 
 def _in_place(activation: nn.Module) -> nn.Module:

@@ -134,6 +134,41 @@ def joined(layers: Sequence[nn.Linear]) -> nn.Linear:
     return fused
 
 
+class LayerScale(nn.Module):
+    """Each number of a hidden state times a learned one, small at first (Touvron et al. 2021, arXiv:2103.17239)."""
+
+    def __init__(self, width: int, initial: float):
+        super().__init__()
+        self.initial = initial
+        self.weight = nn.Parameter(torch.full((width,), initial))
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.weight, self.initial)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
+class DropPath(nn.Module):
+    """While training, a branch is dropped for a random share `rate` of the batch (Huang et al. 2016, arXiv:1603.09382).
+
+    What remains is scaled up, so that the mean stays. `rate` lies in [0, 1).
+    """
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        kept = x.new_empty(x.shape[0], *[1] * (x.dim() - 1)).bernoulli_(1 - self.rate)
+        return x * kept / (1 - self.rate)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:g}"
+
+
 MLPS: dict[str, Callable[[MlpSpec], nn.Module]] = {"plain": Mlp, "gated": GatedMlp}
 
 

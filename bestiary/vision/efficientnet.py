@@ -13,6 +13,7 @@ from bestiary.core.architecture import Architecture
 from bestiary.core.convolution import CONVOLUTIONS, ConvNorm, NoResidual, Residual, SqueezeExcite, conv_norm
 from bestiary.core.keymap import Rule, linear
 from bestiary.core.layers import ACTIVATIONS
+from bestiary.vision.backbone import Backbone
 from bestiary.vision.published import TimmConfig, TimmFolder
 
 
@@ -54,7 +55,7 @@ class EfficientNetConfig:
     )
 
 
-class EfficientNet(nn.Module):
+class EfficientNet(Backbone):
     """Images to the logits of classes.
 
     >>> import torch
@@ -74,20 +75,14 @@ class EfficientNet(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(shape.top, config.num_classes)
 
-    def features(self, images: Tensor) -> Tensor:
-        """Feature maps (n, top, h / 32, w / 32) of images (n, in_channels, h, w)."""
-        x = self.stem(images)  # (n, stem, h / 2, w / 2)
-        for stage in self.stages:
-            x = stage(x)
-        return self.top(x)
+    def embed(self, images: Tensor) -> Tensor:
+        return self.stem(images)  # (n, stem, h / 2, w / 2)
 
-    def pooled(self, images: Tensor) -> Tensor:
-        """The mean of the feature maps, (n, top)."""
-        return self.features(images).mean((2, 3))
+    def finish(self, x: Tensor) -> Tensor:
+        return self.top(x)  # (n, top, h / 32, w / 32)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, num_classes) of images (n, in_channels, h, w), normalised as the card's `preprocess` says."""
-        return self.head(self.dropout(self.pooled(images)))
+    def pool(self, features: Tensor) -> Tensor:
+        return self.dropout(features.mean((2, 3)))  # (n, top)
 
 
 class MBConv(nn.Module):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,28 @@ from bestiary.errors import LayoutError
 
 # Read by TimmFolder, what follows from the rest, and what matters to training alone.
 HARMLESS = frozenset(["pretrained_cfg", "num_features", "label_names", "label_descriptions", "drop_rate", "drop_path_rate"])
+FREE = ("num_classes", "in_channels", "image", "dropout", "drop_path")  # in which nets of one name may differ
 SHARED = ("interpolation", "mean", "std")  # keys of a preprocessing that have one name there and here
 
 
 class TimmConfig:
-    """The name of a variant, and how many classes and colours it has; `variants` are our configs under timm's names."""
+    """The name of a variant, and how many classes and colours it has.
 
-    def __init__(self, variants: Mapping[str, Any]):
+    `variants` are our configs under timm's names, `pool` is what timm calls their pooling.
+    """
+
+    def __init__(self, variants: Mapping[str, Any], pool: str = "avg"):
         self.variants = variants
+        self.pool = pool
 
     def recognises(self, published: Mapping[str, Any]) -> bool:
         return published.get("architecture") in self.variants
 
     def read(self, published: Mapping[str, Any]) -> Fields:
         name, arguments = published["architecture"], {**published, **published.get("model_args", {})}
-        known = {"architecture": name, "model_args": {}, "num_classes": 1000, "in_chans": 3, "global_pool": "avg"}
+        known = {"architecture": name, "model_args": {}, "num_classes": 1000, "in_chans": 3, "global_pool": self.pool}
+        if hasattr(self.variants[name], "image"):  # a net whose positions were learned for one size
+            known["img_size"] = self.variants[name].image
         for key, value in arguments.items():
             if key not in known.keys() | HARMLESS or (key == "global_pool" and value != known[key]):
                 raise LayoutError(
@@ -36,15 +42,30 @@ class TimmConfig:
                 )
         values = known | arguments
         sizes = {"num_classes": values["num_classes"], "in_channels": values["in_chans"]}
+        if "img_size" in known:
+            sizes["image"] = _side(values["img_size"])
         return vars(self.variants[name]) | sizes
 
     def write(self, config: Any) -> Fields:
-        free = {field: getattr(config, field) for field in ("num_classes", "in_channels", "dropout", "drop_path")}
-        names = [name for name, variant in self.variants.items() if replace(variant, **free) == config]
-        if not names:
+        free = {field: getattr(config, field) for field in FREE if hasattr(config, field)}
+        alike = {name: variant for name, variant in self.variants.items() if {**vars(variant), **free} == vars(config)}
+        if not alike:
             raise LayoutError("timm has no name for this config\nsave it in our own layout: .save(folder)")
-        colours = {"model_args": {"in_chans": config.in_channels}} if config.in_channels != 3 else {}
-        return {"architecture": names[0], "num_classes": config.num_classes, **colours}
+        image = getattr(config, "image", None)
+        name = next((name for name, variant in alike.items() if getattr(variant, "image", None) == image), next(iter(alike)))
+        arguments = {"in_chans": config.in_channels} if config.in_channels != 3 else {}
+        if image != getattr(alike[name], "image", None):
+            arguments["img_size"] = image
+        described = {"model_args": arguments} if arguments else {}
+        return {"architecture": name, "num_classes": config.num_classes, **described}
+
+
+def _side(size: Any) -> int:
+    """The side of a square, which may be given as two. Raises LayoutError for what is none."""
+    sides = set(size) if isinstance(size, (list, tuple)) else {size}
+    if len(sides) != 1 or not isinstance(side := sides.pop(), int):
+        raise LayoutError(f"config.json has img_size: {size!r}\nthe zoo takes squares")
+    return side
 
 
 class TimmFolder:
