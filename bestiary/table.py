@@ -25,11 +25,13 @@ ARCHITECTURES = {
     "gpt2": "bestiary.text.gpt2:ARCHITECTURE",
     "llama": "bestiary.text.llama:ARCHITECTURE",
     "modernbert": "bestiary.text.modernbert:ARCHITECTURE",
+    "resnet": "bestiary.vision.resnet:ARCHITECTURE",
     "roberta": "bestiary.text.roberta:ARCHITECTURE",
     "mistral": "bestiary.text.llama:MISTRAL",
     "qwen2": "bestiary.text.qwen:QWEN2",
     "qwen3": "bestiary.text.qwen:QWEN3",
     "t5": "bestiary.text.t5:ARCHITECTURE",
+    "vit": "bestiary.vision.vit:ARCHITECTURE",
     "xlm-roberta": "bestiary.text.roberta:XLM_ROBERTA",
 }
 TASKS = {

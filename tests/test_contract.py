@@ -71,11 +71,13 @@ CASES = {
     ),
     "qwen2": Case({**DECODER, "qkv_bias": True}, tokens_and_mask),
     "qwen3": Case({**DECODER, "query_key_norm": True, "tied": True}, tokens_and_mask),
+    "resnet": Case({"depths": (1, 2, 1), "width": 8, "groups": 2, "group_width": 4, "num_classes": 5}, images),
     "roberta": Case({**ENCODER, "segments": 1, "head": "mask"}, tokens_and_mask),
     "t5": Case(
         {"layers": 2, "decoder_layers": 2, "width": 32, "heads": 4, "head_width": 6, "hidden": 48, "vocabulary": 50},
         texts_and_their_beginnings,
     ),
+    "vit": Case({"image": 48, "patch": 16, "layers": 2, "width": 32, "heads": 4, "hidden": 48, "num_classes": 5}, images),
     "xlm-roberta": Case({**ENCODER, "segments": 1, "head": "tokens", "num_classes": 3}, tokens_and_mask),
 }
 

@@ -1,0 +1,42 @@
+"""Cards of image nets against what timm states of the same weights."""
+
+import pytest
+import timm
+import torch
+
+from bestiary.hub.registry import Registry
+from bestiary.hub.settings import Settings
+from bestiary.table import find_architecture
+
+REGISTRY = Registry.standard(Settings.read())
+CARDS = {
+    name: card
+    for name in REGISTRY.names()
+    if (card := REGISTRY.card(name)).task == "image-classification" and card.layout == "timm"
+}
+
+
+def theirs_of(card):
+    (source,) = card.sources
+    return timm.get_pretrained_cfg(source.address.removeprefix("timm/"))
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_preprocessing_and_licence_are_those_of_timm(name):
+    card, theirs = CARDS[name], theirs_of(CARDS[name])
+    assert card.license == theirs.license
+    assert theirs.input_size == (3, card.preprocess["size"], card.preprocess["size"]) and theirs.crop_mode == "center"
+    assert card.preprocess["crop"] == theirs.crop_pct
+    assert card.preprocess["interpolation"] == theirs.interpolation
+    assert (tuple(card.preprocess["mean"]), tuple(card.preprocess["std"])) == (theirs.mean, theirs.std)
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_the_config_is_that_of_timms_net(name):
+    card = CARDS[name]
+    architecture = find_architecture(card.architecture)
+    config = architecture.configure(card.config)
+    variants = architecture.configs["timm"].variants
+    assert config == variants[theirs_of(card).architecture]
+    with torch.device("meta"):
+        assert architecture.net(config).config.num_classes == theirs_of(card).num_classes
