@@ -17,6 +17,7 @@ from bestiary.errors import CardError
 
 ARCHITECTURES = {
     "bert": "bestiary.text.bert:ARCHITECTURE",
+    "convnext": "bestiary.vision.convnext:ARCHITECTURE",
     "distilbert": "bestiary.text.distilbert:ARCHITECTURE",
     "efficientnet": "bestiary.vision.efficientnet:ARCHITECTURE",
     "gemma": "bestiary.text.gemma:GEMMA",

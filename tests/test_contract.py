@@ -52,6 +52,7 @@ LLAMA3 = {"kind": "llama3", "factor": 4, "slow": 1, "fast": 4, "trained": 8}
 STAGES = ((3, 1, 1, 8, 1), (3, 2, 2, 16, 2), (5, 2, 2, 24, 1))
 CASES = {
     "bert": Case(ENCODER, tokens_and_mask),
+    "convnext": Case({"depths": [1, 2], "widths": [8, 16], "num_classes": 5}, images),
     "distilbert": Case({**ENCODER, "segments": 0, "pooler": "relu", "head": "classes", "num_classes": 3}, tokens_and_mask),
     "efficientnet": Case({"stem": 8, "top": 32, "stages": STAGES, "num_classes": 5, "padding": "same"}, images),
     "gemma": Case(GEMMA, tokens_and_mask),

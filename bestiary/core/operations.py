@@ -87,6 +87,22 @@ class Shifted:
         return tuple(tensor + self.amount for tensor in ours)
 
 
+@dataclass(frozen=True)
+class Unsqueezed:
+    """Tensors that have `sides` more sides, of length 1, at their end in the file, as the weight of a 1 × 1 convolution has."""
+
+    sides: int
+
+    def load(self, theirs: Tensors) -> Tensors:
+        ones = (1,) * self.sides
+        if any(tensor.shape[tensor.dim() - self.sides :] != ones for tensor in theirs):
+            raise LayoutError(f"its last {self.sides} sides are not of length 1\ndoes the config fit the file?")
+        return tuple(tensor.reshape(tensor.shape[: tensor.dim() - self.sides]) for tensor in theirs)
+
+    def save(self, ours: Tensors) -> Tensors:
+        return tuple(tensor.reshape(*tensor.shape, *[1] * self.sides) for tensor in ours)
+
+
 def transposed(theirs: str, ours: str) -> Rule:
     """A matrix that lies transposed in the file."""
     return Rule(((theirs,),), (ours,), Transposed())
@@ -110,3 +126,8 @@ def interleaved(theirs: str, ours: str, *, head_width: int) -> Rule:
 def shifted(theirs: str, ours: str, *, amount: float) -> Rule:
     """A tensor that is larger by an amount in the file."""
     return Rule(((theirs,),), (ours,), Shifted(amount))
+
+
+def unsqueezed(theirs: str, ours: str, *, sides: int) -> Rule:
+    """A tensor that has as many more sides, of length 1, at its end in the file."""
+    return Rule(((theirs,),), (ours,), Unsqueezed(sides))

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from bestiary.core.labels import Label, check_top, class_names, ranked
+from bestiary.core.rows import for_encoding
 from bestiary.core.runtime import images_at_once
 from bestiary.core.task import Report, Task, batched
 from bestiary.vision import labels
@@ -27,6 +28,8 @@ class ImageClassifier(Task):
     >>> classify("cat.jpg", top=1)[0].name
     'tiger cat'
     """
+
+    derive = staticmethod(for_encoding)
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
