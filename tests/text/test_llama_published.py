@@ -61,7 +61,7 @@ def test_published_sizes_equal_the_reference(published, tmp_path):
         config.layer_types = [config.layer_types[0], config.layer_types[5]]
     variant = dataclasses.replace(VARIANTS["llama"], architecture=recognised(published).name)
     torch.manual_seed(0)
-    reference = transformers.AutoModelForCausalLM.from_config(config).eval()
+    reference = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     net = ours(variant, reference, tmp_path)
     tokens = torch.randint(config.vocab_size, (2, 600))  # longer than the shortest window
     mask = torch.arange(600) < torch.tensor([[600], [550]])
