@@ -85,7 +85,7 @@ class PatchEmbedding(nn.Module):
         class_token: Tensor | None = self.class_token
         if class_token is not None and self.positioned:
             class_token = class_token + self.positions[:, : self.positioned]
-        prefix = [part.expand(len(images), -1, -1) for part in (class_token, self.registers) if part is not None]
+        prefix = [part.expand(x.shape[0], -1, -1) for part in (class_token, self.registers) if part is not None]
         return torch.cat([*prefix, x], dim=1)
 
     def grid(self, images: Tensor) -> tuple[int, int]:
@@ -99,7 +99,7 @@ class PatchEmbedding(nn.Module):
 
 def learned(count: int, width: int, *, deviation: float) -> nn.Parameter | None:
     """So many learned rows, (1, count, width), or None for none."""
-    return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, count, width), std=deviation)) if count else None
+    return nn.Parameter(nn.init.normal_(torch.empty(1, count, width), std=deviation)) if count else None
 
 
 def resized(positions: Tensor, grid: int, rows: int, columns: int) -> Tensor:
