@@ -75,13 +75,18 @@ def test_an_escape_in_an_argument_does_not_reach_the_terminal(zoo: Zoo) -> None:
     assert "\x1b" not in complaint(zoo.run("show", "\x1b[31mred"), 3)
 
 
+def _heed_interrupts() -> None:
+    """As a terminal's programs do; tests that run in the background inherit that the signal is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_leaves_with_130_and_deletes_nothing(zoo: Zoo, served: str) -> None:
     zoo.add("sphinx", {"sphinx.safetensors": b"riddle"}, source=f"url: {served}")
     assert zoo.run("pull", "sphinx").returncode == 0
     controller, terminal = pty.openpty()
     command = subprocess.Popen(
         [*COMMAND, "cache", "rm", "sphinx"], cwd=zoo.folder, env=zoo.variables(), stdin=terminal, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.PIPE, preexec_fn=_heed_interrupts,
     )  # fmt: skip
     assert command.stderr
     try:
