@@ -27,7 +27,7 @@ from bestiary.vision.vit_layout import timm_layout, torchvision_layout, transfor
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig:
-    """The defaults are those of the paper's smallest classifier but for its size."""
+    """The defaults are those of ViT-B/16 on ImageNet-1k, but for the sizes that have none."""
 
     image: int = 224  # side of the square that the positions were learned for, in pixels
     patch: int = 16  # side of a patch

@@ -16,6 +16,7 @@ from bestiary.core import weights
 from bestiary.core.runtime import for_inference
 from bestiary.errors import LayoutError
 from bestiary.vision.efficientnet import ARCHITECTURE, VARIANTS, EfficientNet, EfficientNetConfig, scaled
+from tests.vision.nets import difference, images_for, randomised
 
 STAGES = ((3, 1, 1, 8, 2), (3, 2, 4, 16, 2), (5, 2, 6, 24, 1), (5, 1, 6, 24, 2))
 TINY = {
@@ -48,30 +49,6 @@ def reference_of(config):
         act_layer={"silu": torch.nn.SiLU, "relu6": torch.nn.ReLU6}[config.activation],
         norm_layer=partial(torch.nn.BatchNorm2d, eps=config.eps),
     )
-
-
-def randomised(net, images):
-    """Random norms as well: their first values would hide a mistake. Their statistics are those of the images, as after training.
-
-    Statistics that do not fit would let the signal explode, and the rounding with it, or die away below the shifts.
-    """
-    torch.manual_seed(0)
-    for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, std=0.1)
-            module.momentum = 1.0  # nothing stays of the first statistics
-    with torch.no_grad():
-        net.train()(images)
-    return net.eval()
-
-
-def images_for(config, size=64, count=2):
-    return torch.randn(count, config.in_channels, size, size + 1, generator=torch.Generator().manual_seed(0))
-
-
-def difference(a, b):
-    return float((a - b).abs().max() / max(1, float(b.abs().max())))
 
 
 def load(path, config, layout="timm"):
