@@ -37,7 +37,7 @@ ARCHITECTURES = {
 }
 TASKS = {
     "fill-mask": "bestiary.text.tasks.masking:MaskFiller",
-    "image-classification": "bestiary.vision.tasks:ImageClassifier",
+    "image-classification": "bestiary.vision.tasks.classification:ImageClassifier",
     "question-answering": "bestiary.text.tasks.answering:QuestionAnswerer",
     "text-classification": "bestiary.text.tasks.classification:TextClassifier",
     "text-embedding": "bestiary.text.tasks.embedding:Embedder",

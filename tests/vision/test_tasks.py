@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 import bestiary
+from bestiary.core.labels import Label
 from bestiary.errors import InputError, LayoutError
 from bestiary.vision import labels
-from bestiary.vision.tasks import ImageClassifier, Label
+from bestiary.vision.tasks.classification import ImageClassifier
 
 PHOTO = Path(bestiary.__file__).parent.parent / "scripts" / "chelsea.jpg"
 
