@@ -1,0 +1,1 @@
+"""Task objects of images: images to labels, vectors, boxes, masks and depths."""

@@ -1,0 +1,83 @@
+"""What the tasks of images share: one image or many, in batches, answered in the form they came in."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bestiary.core.rows import for_encoding
+from bestiary.core.runtime import images_at_once
+from bestiary.core.task import Task, batched
+from bestiary.errors import InputError
+from bestiary.vision.images import read_image
+from bestiary.vision.transforms import Preprocess
+
+KNOWN_LENGTH = (Sequence, np.ndarray, Tensor)  # answered by a list; what else can be iterated is answered as it comes
+
+Errors = Literal["raise", "skip"]  # what to do about an image that cannot be read
+Answer = Callable[[list[Any], int], Iterable[Any]]  # images and the number of the first → a result for each
+
+
+class ImageTask(Task):
+    """A task whose inputs are images."""
+
+    derive = staticmethod(for_encoding)
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self.preprocess = Preprocess.of(self.card)
+
+    def answered(self, images: Any, answer: Answer, *, batch_size: int | None, errors: Errors = "raise") -> Any:
+        """A result for one image, a list of them for a list of images; an iterator is answered by an iterator.
+
+        With errors="skip" the result of an image that cannot be read is None, and a warning names it.
+        """
+        if errors not in ("raise", "skip"):
+            raise InputError(f'errors={errors!r} is not known\ngive "raise" or "skip"')
+        answers = self._answers(images, answer if errors == "raise" else _forgiving(answer), batch_size)
+        if is_one(images):
+            return next(answers)
+        return list(answers) if isinstance(images, KNOWN_LENGTH) else answers
+
+    def compute(self, batch: Tensor, what: str = "forward", *arguments: Any) -> Any:
+        """What a method of the net makes of a batch."""
+        weight = next(self.net.parameters())
+        with torch.inference_mode():
+            return getattr(self.inference.derived(), what)(batch.to(weight.device, weight.dtype), *arguments)
+
+    def _answers(self, images: Any, answer: Answer, size: int | None) -> Iterator[Any]:
+        size = images_at_once(self.device) if size is None else size
+        for number, batch in enumerate(batched([images] if is_one(images) else images, size)):
+            yield from answer(batch, number * size)
+
+
+def is_one(images: Any) -> bool:
+    """Whether this is an image, or something that cannot be one, rather than many."""
+    if isinstance(images, (np.ndarray, Tensor)):
+        return images.ndim != 4
+    return isinstance(images, (str, bytes, bytearray, memoryview, Image.Image)) or not isinstance(images, Iterable)
+
+
+def _forgiving(answer: Answer) -> Answer:
+    """The same for the images that can be read, and None for the others."""
+
+    def answer_readable(images: list[Any], first: int) -> Iterator[Any]:
+        readable = [_read(image, f"image {number}") for number, image in enumerate(images, first)]
+        answers = iter(answer([image for image in readable if image is not None], first))
+        return (None if image is None else next(answers) for image in readable)
+
+    return answer_readable
+
+
+def _read(image: Any, name: str) -> Image.Image | None:
+    try:
+        return read_image(image, name)
+    except InputError as error:
+        warnings.warn(f"skipped: {str(error).splitlines()[0]}", stacklevel=2)
+        return None
