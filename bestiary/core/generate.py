@@ -130,12 +130,16 @@ class Limits(NamedTuple):
 
     def guided(self, logits: Tensor, beginnings: Sequence[Sequence[int]]) -> Tensor:
         """Logits (rows, vocabulary) after the new tokens of each row, with what may not follow out of reach."""
-        for row, new in enumerate(beginnings):
-            if self.allowed is not None:
-                logits = _only(logits, row, self.allowed(new))
-            if len(new) < self.min_new_tokens:
-                logits = logits.clone()
-                logits[row, list(self.end_tokens)] = float("-inf")
+        early = [row for row, new in enumerate(beginnings) if len(new) < self.min_new_tokens]
+        if self.allowed is None and not early:
+            return logits
+        logits = logits.clone()
+        if self.allowed is not None:
+            for row, new in enumerate(beginnings):
+                _keep_only(logits[row], self.allowed(new))
+        for row in early:
+            for token in self.end_tokens:
+                logits[row, token] = float("-inf")
         return logits
 
     def ends(self, new: Sequence[int]) -> bool:
@@ -231,9 +235,9 @@ class Generation:
             self.stop(choice.sequence)
 
 
-def _only(logits: Tensor, row: int, tokens: Sequence[int]) -> Tensor:
-    """Logits with all but these tokens of a row out of reach."""
-    guided = logits.clone()
-    guided[row] = float("-inf")
-    guided[row, list(tokens)] = logits[row, list(tokens)]
-    return guided
+def _keep_only(logits: Tensor, tokens: Sequence[int]) -> None:
+    """Put all but these tokens out of reach."""
+    kept = list(tokens)
+    values = logits[kept]
+    logits.fill_(float("-inf"))
+    logits[kept] = values
