@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from bestiary.errors import BestiaryError, DiskFullError, InputError
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import datasets
 
     Rows: TypeAlias = datasets.Dataset | datasets.IterableDataset
+
+LABEL = "label"  # the column whose numbers stand for names
 
 SUFFIXES = {
     ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".txt": "txt", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
@@ -35,12 +37,14 @@ _BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "parquet": ("parquet", {}),
     "txt": ("text", {}),
 }
-_SPLITS = {
+SPLITS = {
     "train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
     "dev": "validation", "test": "test", "testing": "test",
 }
 _WORDS = re.compile(r"[^\W\d_]+")
 _PATTERN = re.compile(r"[*?\[]")
+
+Found = TypeVar("Found")
 
 
 class Files(NamedTuple):
@@ -85,7 +89,7 @@ def by_split(names: Iterable[str], whose: str) -> dict[str, Files]:
         raise InputError(f"{whose} holds no file of rows\nknown are {', '.join(SUFFIXES)}")
     splits: dict[str, list[str]] = {}
     for name in rows:
-        if split := _split(name):
+        if split := split_of(name):
             splits.setdefault(split, []).append(name)
     splits = splits or {"train": rows}
     for split, found in splits.items():
@@ -116,6 +120,24 @@ def open_rows(files: Files, split: str, *, streaming: bool = False, columns: Seq
     if empty:
         raise InputError(f"{_named(files)} holds no rows\ngive a file that does")
     return pick_columns(rows, columns, _named(files))
+
+
+def name_columns(rows: Rows, columns: Mapping[str, str], labels: Sequence[str] | None) -> Rows:
+    """The rows with columns called as a card calls them (our name → theirs), and names for the numbers in `label`."""
+    from datasets import ClassLabel, List
+
+    rows = rows.rename_columns({theirs: ours for ours, theirs in columns.items()})
+    if labels and rows.features and LABEL in rows.features:
+        kind = ClassLabel(names=list(labels))
+        rows = rows.cast_column(LABEL, List(kind) if isinstance(rows.features[LABEL], List) else kind)
+    return rows
+
+
+def pick_split(splits: Mapping[str, Found], split: str, whose: str) -> Found:
+    """What belongs to a split. Raises InputError, which lists those there are."""
+    if split not in splits:
+        raise InputError(f"{whose} has no split {split!r}\nits splits: {', '.join(splits)}")
+    return splits[split]
 
 
 def pick_columns(rows: Rows, columns: Sequence[str] | None, whose: str) -> Rows:
@@ -150,17 +172,39 @@ def quiet() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
+def causes_of(error: BaseException) -> list[BaseException]:
+    """An error and what led to it, the innermost last."""
+    causes = [error]
+    while inner := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(inner)
+    return causes
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether this says that the disk takes no more."""
+    return isinstance(error, OSError) and error.errno == errno.ENOSPC
+
+
+def no_room(whose: str) -> DiskFullError:
+    """What to raise then."""
+    return DiskFullError(f"{whose}: no room for its rows\nfree some space, or point HF_DATASETS_CACHE elsewhere")
+
+
 def _hidden(name: str) -> bool:
     return any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
 
 
-def _split(name: str) -> str | None:
-    """What the file's name says, or else the name of the nearest folder that says anything."""
+def split_of(name: str) -> str | None:
+    """The split that a path tells: what the file's name says, or else the name of the nearest folder that says anything.
+
+    >>> split_of("data/val-00.csv")
+    'validation'
+    """
     path = PurePosixPath(name)
     for part in (path.stem, *reversed(path.parts[:-1])):
         for word in _WORDS.findall(part.lower()):
-            if word in _SPLITS:
-                return _SPLITS[word]
+            if word in SPLITS:
+                return SPLITS[word]
     return None
 
 
@@ -180,11 +224,9 @@ def _named(files: Files) -> str:
 
 def _explained(files: Files, error: Exception) -> BestiaryError:
     """What was wrong: with the disk, with a line of a file, or else what the innermost error says."""
-    causes: list[BaseException] = [error]
-    while inner := causes[-1].__cause__ or causes[-1].__context__:
-        causes.append(inner)
-    if any(isinstance(cause, OSError) and cause.errno == errno.ENOSPC for cause in causes):
-        return DiskFullError(f"{_named(files)}: no room for its rows\nfree some space, or point HF_DATASETS_CACHE elsewhere")
+    causes = causes_of(error)
+    if any(map(is_full, causes)):
+        return no_room(_named(files))
     for name in files.names:
         if fault := _fault(Path(name), files.format):
             return InputError(f"{name}: {fault}\ncorrect it there, or give another file")

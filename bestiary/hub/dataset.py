@@ -12,7 +12,9 @@ from bestiary.hub.records import DatasetCard, Split
 __all__ = ["FOLDER", "FORMATS", "DatasetCard", "Split", "read_dataset_card"]
 
 FOLDER = "datasets"   # in every folder of cards
-FORMATS = ("parquet", "jsonl", "csv", "tsv", "txt", "emoji")
+TABLES = ("parquet", "jsonl", "csv", "tsv", "txt")
+IMAGES = ("idx", "idx-columns", "cifar-10", "cifar-100", "flowers", "pets", "coco", "digits", "webdataset")
+FORMATS = (*TABLES, "emoji", *IMAGES)
 
 _KEYS = (
     "schema", "name", "version", "format", "splits", "columns", "labels", "files", "sources", "pinned", "accept_license",
@@ -42,7 +44,7 @@ def _columns(field: Field) -> dict[str, str]:
 
 
 def _splits(field: Field, files: set[str]) -> dict[str, Split]:
-    splits = {name: _split(entry.only(("files", "rows")), files) for name, entry in field.entries().items()}
+    splits = {name: _split(entry.only(("files", "members", "rows")), files) for name, entry in field.entries().items()}
     if not splits:
         raise field.error("empty", "at least one split, such as train")
     return splits
@@ -53,4 +55,6 @@ def _split(field: Field, files: set[str]) -> Split:
     named = tuple(item.text(known, files.__contains__) for item in listed.items())
     if not named:
         raise listed.error("empty", "at least one file")
-    return Split(files=named, rows=field.need("rows", "how many").whole())
+    none: tuple[str, ...] = ()
+    members = reading.optional(field, "members", Field.texts, none)
+    return Split(files=named, members=members, rows=field.need("rows", "how many").whole())

@@ -29,6 +29,13 @@ class Emoji(NamedTuple):
         """The emoji itself."""
         return "".join(chr(int(point, 16)) for point in self.code.split("-"))
 
+    def row(self) -> dict[str, str]:
+        """What a row of the data set says of it, whatever else the row holds."""
+        return {
+            "text": self.name, "label": self.group, "subgroup": self.subgroup, "emoji": self.characters, "code": self.code,
+            "concept": self.concept,
+        }  # fmt: skip
+
     @property
     def drawing(self) -> str:
         """The member of OpenMoji's wheel that shows it."""

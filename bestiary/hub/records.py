@@ -92,8 +92,9 @@ class BaseCard:
 class Split:
     """A part of a data set that is used for one purpose: train, validation, test."""
 
-    files: tuple[str, ...]   # names of files of the card
-    rows: int | None         # as its publisher counts them; None where nobody has
+    files: tuple[str, ...]         # names of files of the card
+    members: tuple[str, ...] = ()  # where they are archives that hold several splits: what belongs to this one
+    rows: int | None               # as its publisher counts them; None where nobody has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,7 @@ class DatasetCard(BaseCard):
     """Everything that is known about a data set."""
 
     tasks: tuple[str, ...] = ()            # Hugging Face's `task_categories`
-    format: str                            # how its files are read: parquet, jsonl, csv, tsv, txt, emoji
+    format: str                            # how its files are read: one of `bestiary.hub.dataset.FORMATS`
     columns: Mapping[str, str] = field(default_factory=dict)   # our name of a column → its name in the files, where they differ
     labels: tuple[str, ...] | None = None  # what the numbers of the column `label` mean
     splits: Mapping[str, Split]

@@ -1,0 +1,102 @@
+"""Archives, read from one end to the other: nothing is extracted, so that no name and no link in them leads anywhere."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import os
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from bestiary.errors import InputError
+
+LARGEST = 1 << 30  # bytes of one member
+PACKED = 200  # bytes that one byte of an archive may hold; images and their labels hold far fewer
+
+# What the two libraries raise, depending on which byte is wrong; RuntimeError for a member that is encrypted.
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError)
+
+
+def members(path: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """The plain files of a tar (packed or not) or zip, in their order: the name, and what reads it before the next is asked for.
+
+    Raises InputError for an archive that is damaged, holds a file of over a gibibyte, or unpacks to more than is reasonable.
+    """
+    with _named(path), open(path, "rb") as file:
+        is_zip = file.read(2) == b"PK"
+        file.seek(0)
+        yield from _zip_members(file, path) if is_zip else _tar_members(file, path)
+
+
+def read_members(path: str, names: Collection[str]) -> dict[str, bytes]:
+    """The contents of some members. Raises InputError as `members` does, and for one that is not there."""
+    contents = {name: read() for name, read in members(path) if name in names}
+    check_all_there(path, names, contents)
+    return contents
+
+
+def check_all_there(path: str, names: Collection[str], found: Collection[str]) -> None:
+    """Raises InputError, naming a member of an archive that was not found in it."""
+    if missing := [name for name in names if name not in found]:
+        raise InputError(f"{path} lacks {missing[0]!r}, and {len(missing) - 1} more\nget it again from where it came")
+
+
+def unpack(file: IO[bytes], name: str) -> bytes:
+    """What a gzip file holds. Raises InputError where it is damaged or unpacks to over a gibibyte."""
+    with _named(name), gzip.open(file) as packed:
+        content = packed.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise InputError(f"{name} unpacks to over {LARGEST} bytes\nget it from where it was published")
+    return content
+
+
+def _tar_members(file: IO[bytes], path: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    left = os.path.getsize(path) * PACKED
+
+    def read() -> bytes:
+        with _named(path):
+            content = tar.extractfile(info)  # a view of the archive; nothing is written
+            return content.read() if content else b""
+
+    is_gzip = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    # Through gzip itself, which notices where tarfile takes the end of a broken file for the end of the archive.
+    with gzip.open(file) if is_gzip else file as plain, tarfile.open(fileobj=plain, mode="r|" if is_gzip else "r|*") as tar:
+        for info in tar:
+            left = _check_size(info.size, left, path, info.name)
+            if info.isreg():
+                yield info.name, read
+
+
+def _zip_members(file: IO[bytes], path: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    left = os.path.getsize(path) * PACKED
+
+    def read() -> bytes:
+        with _named(path):
+            return archive.read(info)
+
+    with zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            left = _check_size(info.file_size, left, path, info.filename)
+            if stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG) and not info.is_dir():  # 0: no kind was noted
+                yield info.filename, read
+
+
+def _check_size(size: int, left: int, path: str, name: str) -> int:
+    if size > min(left, LARGEST):
+        raise InputError(f"{path}: {name[:200]!r} unpacks to {size} bytes, too many\nget it from where it was published")
+    return left - size
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "a damaged archive"
+        raise InputError(f"{path} cannot be read: {reason}\nget it again from where it came") from error
