@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from bestiary.core.block import Stack
 from bestiary.core.layers import TiedHead
-from bestiary.core.runtime import for_inference
+from bestiary.core.runtime import computes_natively, for_inference
 from bestiary.core.step import Step
 from bestiary.errors import InputError
 
@@ -44,24 +44,32 @@ def for_decoding(net: nn.Module) -> nn.Module:
 
 
 def for_encoding(net: nn.Module) -> nn.Module:
-    """`for_inference`, on a CPU with the matrices of an fp32 net laid out as its products take them, not laid out at each."""
+    """`for_inference`, on a CPU with the matrices laid out as its products take them, not laid out at each."""
     derived, like = for_inference(net), next(net.parameters())
-    form = _form(like.dtype) if like.device.type == "cpu" and like.dtype == torch.float32 else None
-    return derived if form is None else reformed(derived, form)
+    native = like.dtype == torch.float32 or computes_natively(like.dtype, like.device)
+    return _blocked(derived) if like.device.type == "cpu" and native and torch.backends.mkldnn.is_available() else derived
 
 
 def _form(dtype: torch.dtype) -> Form | None:
     """What torch, as it was built for this processor, has kernels for."""
     if dtype == torch.float32:
-        return FloatLinear if torch.backends.mkldnn.is_available() else None
+        return BlockedLinear if torch.backends.mkldnn.is_available() else None
     return HalfLinear if "fbgemm" in torch.backends.quantized.supported_engines else None
+
+
+def _blocked(module: nn.Module) -> nn.Module:
+    """A copy in which every linear layer is blocked."""
+    if isinstance(module, nn.Linear | TiedHead):
+        return _in_form(module, BlockedLinear)
+    twin = copy.copy(module)
+    twin._modules = {name: child and _blocked(child) for name, child in module._modules.items()}
+    return twin
 
 
 def reformed(module: nn.Module, form: Form) -> nn.Module:
     """A copy in which every linear layer and tied head has that form, and what else has weights computes in fp32."""
     if isinstance(module, nn.Linear | TiedHead):
-        bias = getattr(module, "bias", None)  # of tied heads some have one
-        return form(module.weight.detach(), None if bias is None else bias.detach()).eval()
+        return _in_form(module, form)
     if isinstance(module, PackedLinear | Upcast | RowRmsNorm):
         return module
     if isinstance(module, nn.RMSNorm):
@@ -72,6 +80,11 @@ def reformed(module: nn.Module, form: Form) -> nn.Module:
     twin._parameters = {name: _upcast(value) for name, value in module._parameters.items()}
     twin._modules = {name: child and reformed(child, form) for name, child in module._modules.items()}
     return twin
+
+
+def _in_form(module: nn.Linear | TiedHead, form: Form) -> nn.Module:
+    bias = getattr(module, "bias", None)  # of tied heads some have one
+    return form(module.weight.detach(), None if bias is None else bias.detach()).eval()
 
 
 def _upcast(parameter: nn.Parameter | None) -> nn.Parameter | None:
@@ -119,14 +132,17 @@ class PackedLinear(nn.Module):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) → (..., out), fp32"""
+        """(..., in) → (..., out)"""
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedLinear:
         raise InputError("packed weights stay in their precision and on the CPU\nload the model where and as you want it")
 
 
-class FloatLinear(PackedLinear):
-    """Weights of fp32 in blocks, for few rows and many; the usual product of a single row keeps one core busy of all."""
+class BlockedLinear(PackedLinear):
+    """Weights of fp32 or bf16 in blocks, for rows of the same, few or many.
+
+    The usual product of a single row keeps one core busy of all, and that of many rows lays the weights out each time.
+    """
 
     _packed: Tensor
 
@@ -136,7 +152,7 @@ class FloatLinear(PackedLinear):
         self.register_buffer("_packed", torch.ops.mkldnn._reorder_linear_weight(weight, FEW), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _blocked()(x, self._packed, self._bias)
+        return _product()(x, self._packed, self._bias)
 
 
 def _blocked_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -144,7 +160,7 @@ def _blocked_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 @cache
-def _blocked() -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+def _product() -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
     """The product as a script, since a trace cannot take up the empty list in it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scripts have no successor that starts so fast

@@ -10,7 +10,8 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from bestiary.core.layers import NormSpec, TiedHead
-from bestiary.core.rows import FEW, FloatLinear, HalfLinear, PackedLinear, RowRmsNorm, Upcast, for_decoding, for_encoding
+from bestiary.core.rows import FEW, BlockedLinear, HalfLinear, PackedLinear, RowRmsNorm, Upcast, for_decoding, for_encoding
+from bestiary.core.runtime import computes_natively
 from bestiary.errors import InputError
 from bestiary.text.bert import Bert, BertConfig
 from bestiary.text.gpt2 import Gpt2, Gpt2Config
@@ -31,10 +32,10 @@ def layer(out: int, bias: bool, dtype: torch.dtype = torch.float32) -> tuple[tor
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(("out", "bias"), [(64, True), (64, False), (7, True)])
-def test_float_is_linear(shape, out, bias):
+def test_blocked_is_linear(shape, out, bias):
     weight, added = layer(out, bias)
     x = torch.randn(*shape, 48)
-    torch.testing.assert_close(FloatLinear(weight, added)(x), F.linear(x, weight, added), atol=1e-5, rtol=0)
+    torch.testing.assert_close(BlockedLinear(weight, added)(x), F.linear(x, weight, added), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -120,12 +121,23 @@ def test_an_encoder_computes_the_same_with_matrices_laid_out_for_its_products():
     net = Bert(config).eval()
     tokens = torch.randint(128, (2, 20))
     derived = for_encoding(net)
-    assert isinstance(derived.blocks[0].mlp.up, FloatLinear)
+    assert isinstance(derived.blocks[0].mlp.up, BlockedLinear)
     with torch.inference_mode():
         torch.testing.assert_close(derived(tokens), net(tokens), atol=1e-5, rtol=0)
 
 
-def test_an_encoder_of_16_bits_keeps_its_matrices():
+def test_an_encoder_of_bf16_stays_one_where_the_processor_computes_it():
     config = BertConfig(layers=1, width=48, heads=4, hidden=96, vocabulary=128, positions=64)
     net = Bert(config).bfloat16().eval()
+    derived = for_encoding(net)
+    assert isinstance(derived.blocks[0].mlp.up, BlockedLinear) == computes_natively(torch.bfloat16, torch.device("cpu"))
+    tokens = torch.randint(128, (2, 20))
+    with torch.inference_mode():
+        assert derived(tokens).dtype == torch.bfloat16
+        torch.testing.assert_close(derived(tokens), net(tokens), atol=0.05, rtol=0.02)
+
+
+def test_an_encoder_of_16_bits_that_are_not_computed_keeps_its_matrices():
+    config = BertConfig(layers=1, width=48, heads=4, hidden=96, vocabulary=128, positions=64)
+    net = Bert(config).half().eval()
     assert for_encoding(net).blocks[0].mlp.up.weight is net.blocks[0].mlp.up.weight
