@@ -81,11 +81,18 @@ def side_by_side(compute: Callable[[Item], Result], items: Sequence[Item], devic
     On a CPU the items are computed side by side, each by one thread. Threads that share every product wait for one another
     at the end of each, all for the one that the system held up; threads with products of their own never wait.
     """
+    if device.type != "cpu" or torch.get_num_threads() > len(items):
+        return [compute(item) for item in items]
+    return in_threads(compute, items)
+
+
+def in_threads(compute: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """What `compute` makes of each item, each by one of as many threads as torch has, wherever the net computes."""
     threads = torch.get_num_threads()
-    if device.type != "cpu" or not 1 < threads <= len(items):
+    if min(threads, len(items)) < 2:
         return [compute(item) for item in items]
     try:
-        with ThreadPoolExecutor(threads, initializer=_be_single) as pool:
+        with ThreadPoolExecutor(min(threads, len(items)), initializer=_be_single) as pool:
             return list(pool.map(compute, items))
     finally:
         torch.set_num_threads(threads)  # what a thread sets for itself, torch also gives to those that start later

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from bestiary.errors import InputError, OfflineError
 
 LARGEST_DOWNLOAD = 100_000_000  # bytes
+
+_ONE_AT_A_TIME = threading.Lock()  # a batch may hold a PIL image twice, which no two threads may load at once
 
 
 def read_image(image: Any, name: str = "the image") -> Image.Image:
@@ -27,53 +30,69 @@ def read_image(image: Any, name: str = "the image") -> Image.Image:
     Raises InputError for what is not an image, OfflineError or SourceError for an address that cannot be fetched.
     """
     if isinstance(image, Image.Image):
-        return _to_rgb(image, name)
+        with _ONE_AT_A_TIME:
+            rgb = _to_rgb(image, name)
+            return rgb.copy() if rgb is image else rgb
     if isinstance(image, Tensor):
         return _from_tensor(image, name)
     if isinstance(image, np.ndarray):
         return _from_array(image, name)
+    file, name = _opened(image, name)
+    with file, _decoded(file, name) as found:
+        return _to_rgb(found, name)
+
+
+def read_pixels(image: Any, name: str = "the image") -> Tensor:
+    """The pixels of `read_image`, uint8 (3, h, w), the colours of a pixel side by side.
+
+    >>> read_pixels(np.zeros((30, 40), np.uint8)).shape
+    torch.Size([3, 30, 40])
+    """
+    return torch.from_numpy(np.array(read_image(image, name))).permute(2, 0, 1)
+
+
+def _opened(image: Any, name: str) -> tuple[BinaryIO, str]:
+    """The file that holds an image, and what errors call it."""
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return _decode(io.BytesIO(image), name)
+        return io.BytesIO(image), name
     if isinstance(image, str) and image.startswith(("https://", "http://")):
-        return _decode(io.BytesIO(_download(image)), image)
-    if isinstance(image, (str, os.PathLike)):
-        return _open(Path(image))
-    raise InputError(
-        f"{name} is of type {type(image).__name__}\ngive a path, an address, bytes, a PIL image, an array or a tensor"
-    )
-
-
-def _open(path: Path) -> Image.Image:
+        return io.BytesIO(_download(image)), image
+    if not isinstance(image, (str, os.PathLike)):
+        raise InputError(
+            f"{name} is of type {type(image).__name__}\ngive a path, an address, bytes, a PIL image, an array or a tensor"
+        )
     try:
-        file = path.open("rb")
+        return Path(image).open("rb"), str(Path(image))
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{path} cannot be read: {reason}\ngive the path of an image") from None
-    with file:
-        return _decode(file, str(path))
+        raise InputError(f"{Path(image)} cannot be read: {reason}\ngive the path of an image") from None
 
 
-def _decode(file: BinaryIO, name: str) -> Image.Image:
+def _decoded(file: BinaryIO, name: str) -> Image.Image:
+    """The image in a file, of which only the head has been read yet."""
     try:
-        image = Image.open(file)
+        return Image.open(file)
     except Image.DecompressionBombError:
         raise InputError(f"{name} has more pixels than are safe to read\nmake it smaller first") from None
     except Exception as error:  # each format raises what it likes on broken files
         raise InputError(f"{name} is not an image that can be read\ngive a JPEG, PNG, WebP, or what else Pillow reads") from error
-    with image:
-        return _to_rgb(image, name)
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """The image as `read_image` gives it: itself, where there is nothing to do but to decode it."""
     try:
-        image = ImageOps.exif_transpose(image)
-        deep = image.mode.startswith("I") or image.mode == "F"  # one colour of more than 8 bits
-        pixels = np.asarray(image) if deep else None
-        image = image if deep else image.convert("RGB")
+        image.load()  # first: some formats say how they lie only behind the pixels, and TIFF is turned by this already
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+        if image.mode == "RGB":
+            return image
+        if image.mode == "P" and image.has_transparency_data:
+            image = image.convert("RGBA")  # the same colours, without a warning
+        if not (image.mode.startswith("I") or image.mode == "F"):  # one colour of more than 8 bits
+            return image.convert("RGB")
+        pixels = np.asarray(image)
     except Exception as error:  # each format raises what it likes on broken files
         raise InputError(f"{name} is a damaged image: {str(error)[:100]}\nget it again from where it came") from error
-    if pixels is None:
-        return image
     return _from_array(pixels if image.mode == "F" else pixels.clip(0, 65535).astype(np.uint16), name)
 
 

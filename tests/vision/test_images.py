@@ -1,7 +1,10 @@
 """Whatever a person has as an image becomes the same pixels, or a message that names it."""
 
 import io
+import struct
 import threading
+import warnings
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from PIL import Image
 import bestiary
 from bestiary.errors import InputError, OfflineError, SourceError
 from bestiary.vision import images
-from bestiary.vision.images import read_image
+from bestiary.vision.images import read_image, read_pixels
 
 PHOTO = Path(bestiary.__file__).parent.parent / "scripts" / "chelsea.jpg"
 PIXELS = np.asarray(Image.open(PHOTO))  # (300, 451, 3)
@@ -67,6 +70,49 @@ def test_every_mode_is_converted_as_pillow_does(mode):
 def test_transparency_is_dropped_and_the_colours_below_it_are_kept():
     image = Image.fromarray(np.dstack([PIXELS, np.zeros(PIXELS.shape[:2], np.uint8)]))
     assert np.array_equal(pixels_of(encoded(image)), PIXELS)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_a_palette_may_hold_transparent_colours(kind):
+    """One, or an opacity for each, which Pillow warns about unless it is asked for the opacity, too."""
+    photo = Image.open(PHOTO).quantize(64)
+    for transparency in (3, bytes(range(64))) if kind == "PNG" else (3,):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            read = pixels_of(encoded(photo, kind, transparency=transparency))
+        assert np.array_equal(read, np.asarray(photo.convert("RGB")))
+
+
+def test_of_an_animation_the_first_picture_is_read():
+    first, second = (Image.open(PHOTO).quantize(32).rotate(angle) for angle in (0, 180))
+    moving = encoded(first, "GIF", save_all=True, append_images=[second], duration=40)
+    assert Image.open(io.BytesIO(moving)).n_frames == 2
+    assert np.array_equal(pixels_of(moving), np.asarray(first.convert("RGB")))
+
+
+def test_a_cmyk_photo_has_the_colours_of_the_screen():
+    """As printers and Adobe's programs write them, with the values the other way round."""
+    printed = Image.open(PHOTO).convert("CMYK")
+    read = pixels_of(encoded(printed, "JPEG", quality=95))
+    assert abs(read.astype(int) - PIXELS).mean() < 3
+
+
+def png(width, height, depth, colours, rows):
+    """A PNG written by hand, as Pillow writes none of 16 bits for each of several colours, nor a false size."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    head = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("kind", "count"), [(0, 1), (2, 3), (4, 2), (6, 4)], ids=["grey", "RGB", "grey + alpha", "RGBA"])
+def test_a_png_of_sixteen_bits_is_read_whatever_its_colours(kind, count):
+    deep = np.random.default_rng(0).integers(0, 65536, (5, 7, count), dtype=np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
+    read = pixels_of(png(7, 5, 16, kind, rows))
+    assert np.array_equal(read, np.broadcast_to((deep >> 8)[..., : 3 if count > 2 else 1], (5, 7, 3)))
 
 
 def test_sixteen_bits_become_eight_rather_than_white():
@@ -125,6 +171,46 @@ def test_a_decompression_bomb_is_refused_unread():
     assert len(bomb) < 100_000
     with pytest.raises(InputError, match="image 0 has more pixels"):
         read_image(bomb, "image 0")
+
+
+def test_a_false_size_is_refused_by_the_head_alone():
+    """Some 70 bytes that claim 50,000 × 50,000 pixels, 7.5 GB."""
+    bomb = png(50_000, 50_000, 8, 2, b"")
+    assert len(bomb) < 100
+    with pytest.raises(InputError, match="image 0 has more pixels"):
+        read_pixels(bomb, "image 0")
+
+
+def test_a_single_pixel_is_an_image():
+    assert pixels_of(encoded(Image.new("RGB", (1, 1), (1, 2, 3)))).tolist() == [[[1, 2, 3]]]
+    assert pixels_of(encoded(Image.new("RGB", (1, 1), (90, 90, 90)), "JPEG")).tolist() == [[[90, 90, 90]]]
+
+
+def test_a_flipped_byte_of_a_jpeg_is_an_image_or_a_message():
+    """Whatever the decoder makes of it: nothing but InputError, and never another size."""
+    photo, random = PHOTO.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for place in random.integers(2, len(photo), 100):
+        damaged = bytearray(photo)
+        damaged[place] ^= 0xFF
+        try:
+            assert pixels_of(damaged).shape[2] == 3
+        except InputError as error:
+            refused += "image" in str(error)
+    assert refused < 100
+
+
+@pytest.mark.parametrize("image", [PHOTO, PHOTO.read_bytes(), Image.open(PHOTO), PIXELS, PIXELS[..., 0]], ids=type)
+def test_pixels_are_those_of_the_image_with_the_colours_side_by_side(image):
+    pixels = read_pixels(image)
+    assert pixels.dtype == torch.uint8 and pixels.stride() == (1, 3 * pixels.shape[2], 3)
+    assert np.array_equal(pixels.permute(1, 2, 0).numpy(), pixels_of(image))
+
+
+def test_an_image_of_the_caller_stays_as_it_is():
+    photo = Image.open(PHOTO)
+    read_image(photo).paste((0, 0, 0), (0, 0, 100, 100))
+    assert np.array_equal(np.asarray(photo), PIXELS)
 
 
 @pytest.mark.parametrize(
