@@ -90,7 +90,8 @@ def build(name: str | os.PathLike[str], pretrained: bool = False, **changes: Any
     """The bare net of a card, in training mode: with random weights, or the pretrained ones.
 
     `changes` are fields of the architecture's config. A change of those that size an end of the net (such as
-    `num_classes=10`, or `in_channels=1`) leaves that end random; every other weight must come from the file.
+    `num_classes=10`, or `in_channels=1`) leaves that end random; every other weight must come from the file. Nets of images
+    have no head with `num_classes=0`, and give pooled features.
 
     Raises what `load` does.
 
@@ -108,7 +109,8 @@ def build(name: str | os.PathLike[str], pretrained: bool = False, **changes: Any
     resized = [field for field in architecture.resized_by if getattr(config, field) != getattr(published, field)]
     fresh = [part for field in resized for part in architecture.resized_by[field]]
     paths = conversion.safetensors(trust.fetch(card, settings, standard_progress()), Store(settings.home))
-    return weights.load(architecture, config, paths, card.layout, fresh=fresh).train()
+    unread = weights.names_in_file(architecture, published, card.layout, fresh) if fresh else ()
+    return weights.load(architecture, config, paths, card.layout, fresh=fresh, unread=unread).train()
 
 
 def _quantised(net: nn.Module, precision: str, task: type[Task]) -> nn.Module:

@@ -33,11 +33,13 @@ def load(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     fresh: Collection[str] = (),
+    unread: Collection[str] = (),
 ) -> nn.Module:
     """The net of `config` with the weights of a safetensors file, or of several that share them, in evaluation mode.
 
     `dtype` is what floating-point tensors become (None: what the file holds). The modules named in `fresh` are initialised at
-    random; only their tensors may be absent from the file or differ in shape. Raises LayoutError.
+    random; only their tensors may be absent from the file or differ in shape. Names of the file that are in `unread` may be
+    there for nothing. Raises LayoutError.
     """
     paths = [path] if isinstance(path, Path) else path
     with _without_garbage_collection():
@@ -45,7 +47,7 @@ def load(
             net = architecture.net(config)
         names = list(net.state_dict())
         random = {name for name in names if name.startswith(tuple(f"{module}." for module in fresh))}
-        rules = architecture.rules(layout, config, names)
+        rules = [*architecture.rules(layout, config, names), *keymap.ignored(*unread)]
         try:
             fill(net, ShardedTensors(paths), rules, dtype=dtype, device=device, fresh=random)
         except LayoutError as error:
@@ -56,6 +58,15 @@ def load(
     if unset:
         raise LayoutError(f"{architecture.name} leaves {', '.join(unset[:3])} without a value\nmend the architecture's file")
     return net.eval()
+
+
+def names_in_file(architecture: Architecture, config: Any, layout: str, modules: Collection[str]) -> set[str]:
+    """What a file of this layout may call the tensors of these modules of the net of `config`."""
+    with torch.device("meta"), _WithoutRandomValues():
+        names = list(architecture.net(config).state_dict())
+    beginnings = tuple(f"{module}." for module in modules)
+    rules = [rule for rule in architecture.rules(layout, config, names) if any(name.startswith(beginnings) for name in rule.ours)]
+    return {name for rule in rules for spelling in rule.theirs for name in spelling}
 
 
 def fill(

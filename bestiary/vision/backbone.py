@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from bestiary.core.checkpoint import recomputed, steps
 from bestiary.errors import InputError
 
 
@@ -17,11 +19,15 @@ class Backbone(nn.Module):
 
     A net says what its beginning (`embed`), end (`finish`) and pooling (`pool`) are. What the stages hand on are maps
     (n, channels, h, w), or tokens (n, tokens, width), which `as_maps` lays out as such.
+
+    With `net.checkpoint = True` training computes the blocks again on the way back instead of keeping all that they computed:
+    the same numbers with less memory, for a third more time.
     """
 
     config: Any  # the net's own, with a field num_classes
     stages: nn.ModuleList
     head: nn.Module
+    checkpoint = False
 
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
@@ -39,6 +45,14 @@ class Backbone(nn.Module):
         """What a stage makes of what the one before it gave."""
         return stage(x)
 
+    def advance(self, stage: nn.Module, x: Tensor) -> Tensor:
+        """The same, in less memory where that was asked for: a stage that is a sequence, step by step, any other as a whole."""
+        if not (self.checkpoint and torch.is_grad_enabled()):
+            return self.through(stage, x)
+        for step in steps(stage):
+            x = recomputed(self.through, step, x)
+        return x
+
     def as_maps(self, x: Tensor, images: Tensor) -> Tensor:
         """What a stage gives, as maps (n, channels, h, w)."""
         return x
@@ -51,7 +65,7 @@ class Backbone(nn.Module):
         """What the net sees in images (n, in_channels, h, w), before it is pooled."""
         x = self.embed(images)
         for stage in self.stages:
-            x = self.through(stage, x)
+            x = self.advance(stage, x)
         return self.finish(x)
 
     def pooled(self, images: Tensor) -> Tensor:
@@ -75,9 +89,10 @@ class Backbone(nn.Module):
         for layer, place in zip(layers, wanted, strict=True):
             if not 0 <= place < count:
                 raise InputError(f"layer {layer} is not in the net\nit has {count}: 0 to {count - 1}, or -{count} to -1")
-        x, found = self.embed(images), dict[int, Tensor]()
+        x = self.embed(images)
+        found: dict[int, Tensor] = {}
         for place, stage in enumerate(self.stages[: max(wanted, default=-1) + 1]):
-            x = self.through(stage, x)
+            x = self.advance(stage, x)
             if place in wanted:
                 given = self.normalize(x) if normalized else x
                 found[place] = self.as_maps(given, images) if as_maps else given

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from bestiary.core.architecture import Architecture
 from bestiary.core.convolution import Residual
 from bestiary.core.keymap import Rule, linear, norm, same
-from bestiary.core.layers import LayerScale, Mlp, MlpSpec
+from bestiary.core.layers import GeluInPlace, LayerScale, Mlp, MlpSpec
 from bestiary.core.operations import unsqueezed
 from bestiary.errors import LayoutError
 from bestiary.vision.backbone import Backbone
@@ -82,8 +82,11 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class Stage(nn.Module):
-    """Blocks at one resolution, half that of the stage before: (n, inputs, h, w) → (n, width, h / 2, w / 2)."""
+class Stage(nn.Sequential):
+    """Blocks at one resolution, half that of the stage before: (n, inputs, h, w) → (n, width, h / 2, w / 2).
+
+    A sequence, which training with `checkpoint` takes block by block.
+    """
 
     def __init__(self, config: ConvNeXtConfig, number: int, drop_paths: list[float]):
         super().__init__()
@@ -92,9 +95,6 @@ class Stage(nn.Module):
         if number:
             self.downsample = nn.Sequential(ChannelNorm(inputs, config.eps), nn.Conv2d(inputs, width, 2, stride=2))
         self.blocks = nn.Sequential(*(Block(config, width, rate) for rate in drop_paths))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.downsample(x))
 
 
 class Block(nn.Module):
@@ -184,13 +184,6 @@ class ResponseGain(nn.Module):
         precise = x.to(torch.promote_types(x.dtype, torch.float32))  # fp16 ends at 65504
         length = precise.square().sum((1, 2), keepdim=True).sqrt()
         return x.mul_(self.norm.gain(length.to(x.dtype)))
-
-
-class GeluInPlace(nn.Module):
-    """GELU that writes over its input: on a CPU another tensor of that size takes nearly as long as the values in it."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.aten.gelu_(x)
 
 
 def with_values(layer: nn.Linear, weight: Tensor, bias: Tensor) -> nn.Linear:
