@@ -23,6 +23,7 @@ class Report(NamedTuple):
     columns: list[str]
     rows: list[list[Any]]  # for a person: one list of cells a row
     records: list[dict[str, Any]]  # for a program: the raw numbers
+    results: Sequence[Any] = ()  # one for each input, where they have a `plot()` that draws them
 
 
 class Provenance(Protocol):

@@ -1,12 +1,16 @@
-"""What a person sees while files come in."""
+"""What a person sees while files come in, and while other long work is done."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
+    from rich.progress import ProgressColumn
+
+Item = TypeVar("Item")
 
 
 class Progress(Protocol):
@@ -55,13 +59,43 @@ class Bar:
         # Imported here: rich takes longer than everything else that a load does to find its files.
         from rich.console import Console
         from rich.markup import escape
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}"), BarColumn(), *self._amounts(), TimeRemainingColumn())
         rich = Progress(*columns, console=Console(stderr=True))
         rich.add_task(escape(self._name), total=self._size)
         rich.start()
         return rich
+
+    def _amounts(self) -> Sequence[ProgressColumn]:
+        from rich.progress import DownloadColumn, TransferSpeedColumn
+
+        return DownloadColumn(), TransferSpeedColumn()
+
+
+class CountingBar(Bar):
+    """The same for things that are counted, not measured in bytes."""
+
+    def _amounts(self) -> Sequence[ProgressColumn]:
+        from rich.progress import MofNCompleteColumn
+
+        return (MofNCompleteColumn(),)
+
+
+def counted(items: Iterable[Item], name: str, count: int) -> Iterator[Item]:
+    """The items as they are; where a person watches the terminal, a bar shows how many of the `count` were asked for.
+
+    >>> list(counted("abc", "letters", 3))
+    ['a', 'b', 'c']
+    """
+    progress = CountingBar() if sys.stderr.isatty() else Silent()
+    progress.begin(name, count)
+    try:
+        for number, item in enumerate(items, start=1):
+            yield item
+            progress.at(number)
+    finally:
+        progress.end()
 
 
 def standard_progress() -> Progress:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from heapq import nlargest
 from typing import Any, Literal
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from bestiary.core.labels import check_top
 from bestiary.core.packing import first_rows, mean_rows, pack
 from bestiary.core.record import record
+from bestiary.core.similarity import nearest, similarity_report
 from bestiary.core.task import Report, batched
 from bestiary.errors import InputError
 from bestiary.text.tasks.encoder import BATCH_SIZE, EncoderTask
@@ -97,24 +97,12 @@ class Embedder(EncoderTask):
             raise InputError(f"the corpus is one {type(corpus).__name__}\ngive any number of texts: a list, or an iterator")
         batches = batched(enumerate(corpus), batch_size)
         vectors = self([queries] if isinstance(queries, str) else list(queries), prompt=self._known("query"))
-        best: list[list[Match]] = [[] for _ in vectors]
-        for batch in batches:
-            texts = [text for _, text in batch]
-            scores = vectors @ self(texts, prompt=self._known("passage")).T  # (queries, texts)
-            for row, (values, places) in enumerate(zip(*scores.topk(min(top, len(batch))), strict=True)):
-                found = zip(map(batch.__getitem__, places.tolist()), values.tolist(), strict=True)
-                matches = [Match(index, text, score) for (index, text), score in found]
-                best[row] = nlargest(top, best[row] + matches, key=lambda match: match.score)
+        passages = ((batch, self([text for _, text in batch], prompt=self._known("passage"))) for batch in batches)
+        best = [[Match(*item, score) for item, score in found] for found in nearest(vectors, passages, top)]
         return best[0] if isinstance(queries, str) else best
 
     def report(self, inputs: Sequence[str]) -> Report:
-        vectors = self(list(inputs))
-        similarity = (vectors @ vectors.T).tolist()
-        return Report(
-            columns=["text", *(f"to {i + 1}" for i in range(len(inputs)))],
-            rows=[[text, *(round(value, 4) for value in row)] for text, row in zip(inputs, similarity, strict=True)],
-            records=[{"text": text, "vector": vector.tolist()} for text, vector in zip(inputs, vectors, strict=True)],
-        )
+        return similarity_report("text", inputs, self(list(inputs)))
 
     def _known(self, prompt: str) -> str | None:
         return prompt if prompt in self.prompts else None

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Any, cast
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from bestiary.core.labels import Label, check_top, class_names, ranked
+from bestiary.core.runtime import for_inference
 from bestiary.core.task import Report
+from bestiary.errors import InputError
 from bestiary.vision import labels
+from bestiary.vision.backbone import Backbone
+from bestiary.vision.drawing import draw_labels
+from bestiary.vision.explain import Explanation, attention_rollout, grad_cam, on_image
+from bestiary.vision.tasks.embedding import ImageEmbedder
 from bestiary.vision.tasks.images import KNOWN_LENGTH, Errors, ImageTask, is_one
+from bestiary.vision.vit import ViT
+
+
+class Labels(list[Label]):
+    """The labels of an image, best first: a list of Label that can draw itself."""
+
+    def __init__(self, labels: Iterable[Label], image: Any):
+        super().__init__(labels)
+        self.image = image  # as it was given
+
+    def plot(self) -> Image.Image:
+        """The image with its labels and their scores below. Raises InputError where the image can no longer be read."""
+        return draw_labels(self.image, self)
 
 
 class ImageClassifier(ImageTask):
@@ -21,6 +43,8 @@ class ImageClassifier(ImageTask):
     >>> classify = bestiary.load("efficientnet-lite0")
     >>> classify("cat.jpg", top=1)[0].name
     'tiger cat'
+    >>> classify("cat.jpg").plot().width
+    451
     """
 
     def __init__(self, *arguments: Any):
@@ -31,7 +55,7 @@ class ImageClassifier(ImageTask):
         self.labels = class_names(names, config.num_classes, self.card.name)
 
     def __call__(self, images: Any, *, top: int = 5, batch_size: int | None = None, errors: Errors = "raise") -> Any:
-        """The `top` most likely labels, best first: a list of Label for one image, a list of lists for a list of images.
+        """The `top` most likely labels, best first: `Labels`, a list of Label, for one image, a list of these for a list.
 
         An image is a path, an https address, bytes, a PIL image, an array (h, w, colours) or a tensor (colours, h, w); a
         fourth dimension in front makes a list of them. An iterator is answered by an iterator that reads `batch_size` images
@@ -44,7 +68,7 @@ class ImageClassifier(ImageTask):
             logits = self.compute(self.preprocess(batch, first)).float()
             return ranked(logits.softmax(-1), self.labels, top)
 
-        return self.answered(images, answer, batch_size=batch_size, errors=errors)
+        return self.answered(images, answer, batch_size=batch_size, errors=errors, result=Labels)
 
     def features(self, images: Any, *, batch_size: int | None = None) -> Any:
         """Feature maps, fp32, on the CPU: (channels, h, w) for one image, (n, channels, h, w) for a list."""
@@ -57,11 +81,47 @@ class ImageClassifier(ImageTask):
             return maps
         return torch.stack(maps) if maps else answer([], 0)
 
+    def explain(self, image: Any, label: str | None = None) -> Explanation:
+        """How much each part of an image counts for a label, by default for the one that the model answers with.
+
+        Nets of maps are explained by Grad-CAM; a Vision Transformer by attention rollout, which shows where it looks, whatever
+        the label. Raises InputError for a label that the model does not know, and for one given to a Vision Transformer.
+
+        >>> import bestiary
+        >>> explanation = bestiary.load("efficientnet-lite0").explain("cat.jpg")
+        >>> explanation.label.name, explanation.values.shape
+        ('tiger cat', torch.Size([300, 451]))
+        """
+        pixels, place = self.preprocess.seen(image)
+        batch = self.preprocess.normalize(pixels[None])
+        scores = self.compute(batch)[0].float().softmax(-1)
+        index = int(scores.argmax()) if label is None else self._index(label)
+        weight, net = next(self.net.parameters()), cast(Backbone, for_inference(self.net))
+        batch = batch.to(weight.device, weight.dtype)
+        if not isinstance(net, ViT):
+            heat = grad_cam(net, batch, index)
+        elif label is None:
+            heat = attention_rollout(net, batch)
+        else:
+            raise InputError("where a Vision Transformer looks does not hang on the label\nleave label out")
+        return Explanation(on_image(heat[0], place).cpu(), Label(self.labels[index], scores[index].item()), image)
+
+    def _index(self, label: str) -> int:
+        if label not in self.labels:
+            near = ", ".join(get_close_matches(label, self.labels)) or ", ".join(self.labels[:3])
+            raise InputError(f"{self.card.name} has no label {label!r}\nit has {len(self.labels)}, such as {near}")
+        return self.labels.index(label)
+
+    def embedder(self) -> ImageEmbedder:
+        """The same net, sharing its weights, as a task that gives vectors and searches by them; saved, it is loaded as such."""
+        return ImageEmbedder(self.net, replace(self.card, task="image-embedding"), self.provenance, self._saver)
+
     def report(self, inputs: Sequence[str]) -> Report:
+        results = self(list(inputs))
         records = [
             {"image": image, "rank": rank, "label": label.name, "score": label.score}
-            for image, found in zip(inputs, self(list(inputs)), strict=True)
+            for image, found in zip(inputs, results, strict=True)
             for rank, label in enumerate(found, start=1)
         ]
         rows = [[*list(record.values())[:3], f"{record['score']:.1%}"] for record in records]
-        return Report(columns=["image", "rank", "label", "score"], rows=rows, records=records)
+        return Report(columns=["image", "rank", "label", "score"], rows=rows, records=records, results=results)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -21,26 +21,36 @@ from bestiary.vision.transforms import Preprocess
 KNOWN_LENGTH = (Sequence, np.ndarray, Tensor)  # answered by a list; what else can be iterated is answered as it comes
 
 Errors = Literal["raise", "skip"]  # what to do about an image that cannot be read
-Answer = Callable[[list[Any], int], Iterable[Any]]  # images and the number of the first → a result for each
+Answer = Callable[[list[Any], int], Iterable[Any]]  # images and the number of the first → an answer for each
+Result = Callable[[Any, Any], Any]  # an answer, and the image as it was given → what the caller gets
+
+
+def answer_alone(answer: Any, image: Any) -> Any:
+    """The result of a task whose answers say all."""
+    return answer
 
 
 class ImageTask(Task):
     """A task whose inputs are images."""
 
     derive = staticmethod(for_encoding)
+    keys: Collection[str] = ()  # of a card's `preprocess` that say nothing of the images but are for the task
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
-        self.preprocess = Preprocess.of(self.card)
+        self.preprocess = Preprocess.of(self.card, besides=self.keys)
 
-    def answered(self, images: Any, answer: Answer, *, batch_size: int | None, errors: Errors = "raise") -> Any:
+    def answered(
+        self, images: Any, answer: Answer, *, batch_size: int | None, errors: Errors = "raise", result: Result = answer_alone
+    ) -> Any:
         """A result for one image, a list of them for a list of images; an iterator is answered by an iterator.
 
-        With errors="skip" the result of an image that cannot be read is None, and a warning names it.
+        `result` makes it of an answer and the image as it was given, for results that draw themselves on it. With
+        errors="skip" the result of an image that cannot be read is None, and a warning names it.
         """
         if errors not in ("raise", "skip"):
             raise InputError(f'errors={errors!r} is not known\ngive "raise" or "skip"')
-        answers = self._answers(images, answer if errors == "raise" else _forgiving(answer), batch_size)
+        answers = self._answers(images, answer if errors == "raise" else _forgiving(answer), batch_size, result)
         if is_one(images):
             return next(answers)
         return list(answers) if isinstance(images, KNOWN_LENGTH) else answers
@@ -51,10 +61,11 @@ class ImageTask(Task):
         with torch.inference_mode():
             return getattr(self.inference.derived(), what)(batch.to(weight.device, weight.dtype), *arguments)
 
-    def _answers(self, images: Any, answer: Answer, size: int | None) -> Iterator[Any]:
+    def _answers(self, images: Any, answer: Answer, size: int | None, result: Result) -> Iterator[Any]:
         size = images_at_once(self.device) if size is None else size
         for number, batch in enumerate(batched([images] if is_one(images) else images, size)):
-            yield from answer(batch, number * size)
+            for found, image in zip(answer(batch, number * size), batch, strict=True):
+                yield None if found is None else result(found, image)
 
 
 def is_one(images: Any) -> bool:

@@ -1,0 +1,38 @@
+"""The images in a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from PIL import Image
+
+from bestiary.errors import InputError
+
+# Formats that Pillow recognises, but does not decode without another program.
+RECOGNISED_ONLY = frozenset(["BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"])
+
+
+def image_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """The files in a folder, at any depth, whose names end like an image that Pillow reads, in the order of their paths.
+
+    What begins with a dot is left out. Raises InputError for what is no folder, and for one without images.
+
+    >>> image_files(".")
+    [PosixPath('cat.jpg')]
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder\ngive one that holds images, or a list of images")
+    endings = Image.registered_extensions()
+    readable = {ending for ending, kind in endings.items() if kind in Image.OPEN and kind not in RECOGNISED_ONLY}
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in readable
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    ]
+    if not files:
+        raise InputError(f"there are no images in {folder}\ngive a folder that holds some, at any depth")
+    return files
