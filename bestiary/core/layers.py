@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +23,33 @@ class QuickGelu(nn.Module):
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,  # the exact one, by the error function
     "gelu_tanh": partial(nn.GELU, approximate="tanh"),
+    "hard_sigmoid": nn.Hardsigmoid,  # the sigmoid in straight lines, as is hard_swish SiLU (arXiv:1905.02244, section 5.2)
+    "hard_swish": nn.Hardswish,
+    "none": nn.Identity,
     "quick_gelu": QuickGelu,
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
+    "sigmoid": nn.Sigmoid,
     "silu": nn.SiLU,
     "tanh": nn.Tanh,
 }
+
+
+class GeluInPlace(nn.GELU):
+    """GELU that writes over its input: on a CPU another tensor of that size takes nearly as long as the values in it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.aten.gelu_(x, approximate=self.approximate)
+
+
+def in_place(activation: nn.Module) -> nn.Module:
+    """The activation writing over its input, where PyTorch has it in that form; for inference."""
+    if isinstance(activation, nn.GELU):
+        return GeluInPlace(activation.approximate)
+    twin: Any = copy.copy(activation)
+    if hasattr(twin, "inplace"):
+        twin.inplace = True
+    return twin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +112,12 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(self.activation(self.up(x)))
+
+    def for_inference(self) -> nn.Module:
+        """The same with the activation in place."""
+        twin = copy.copy(self)
+        twin._modules = {**self._modules, "activation": in_place(self.activation)}
+        return twin
 
 
 class GatedMlp(nn.Module):
