@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ SHARED = ("interpolation", "mean", "std")  # keys of a preprocessing that have o
 class TimmConfig:
     """The name of a variant, and how many classes and colours it has.
 
-    `variants` are our configs under timm's names, `pool` is what timm calls their pooling.
+    `variants` are our configs under timm's names, `pool` says what timm calls the pooling of one.
     """
 
-    def __init__(self, variants: Mapping[str, Any], pool: str = "avg"):
+    def __init__(self, variants: Mapping[str, Any], pool: Callable[[Any], str] = lambda variant: "avg"):
         self.variants = variants
         self.pool = pool
 
@@ -31,9 +31,10 @@ class TimmConfig:
 
     def read(self, published: Mapping[str, Any]) -> Fields:
         name, arguments = published["architecture"], {**published, **published.get("model_args", {})}
-        known = {"architecture": name, "model_args": {}, "num_classes": 1000, "in_chans": 3, "global_pool": self.pool}
-        if hasattr(self.variants[name], "image"):  # a net whose positions were learned for one size
-            known["img_size"] = self.variants[name].image
+        variant = self.variants[name]
+        known = {"architecture": name, "model_args": {}, "num_classes": 1000, "in_chans": 3, "global_pool": self.pool(variant)}
+        if hasattr(variant, "image"):  # a net whose positions were learned for one size
+            known["img_size"] = variant.image
         for key, value in arguments.items():
             if key not in known.keys() | HARMLESS or (key == "global_pool" and value != known[key]):
                 raise LayoutError(
@@ -44,7 +45,7 @@ class TimmConfig:
         sizes = {"num_classes": values["num_classes"], "in_channels": values["in_chans"]}
         if "img_size" in known:
             sizes["image"] = _side(values["img_size"])
-        return vars(self.variants[name]) | sizes
+        return vars(variant) | sizes
 
     def write(self, config: Any) -> Fields:
         free = {field: getattr(config, field) for field in FREE if hasattr(config, field)}
@@ -69,12 +70,16 @@ def _side(size: Any) -> int:
 
 
 class TimmFolder:
-    """The preprocessing and the labels. `stem` and `head` are timm's names of the layers that hang on colours and classes."""
+    """The preprocessing and the labels. `stem` and `head` are timm's names of the layers that hang on colours and classes.
+
+    `fixed_input_size`: whether timm builds the net for images of one size, that of the preprocessing.
+    """
 
     companions: tuple[str, ...] = ()
 
-    def __init__(self, *, stem: str, head: str):
+    def __init__(self, *, stem: str, head: str, fixed_input_size: bool = False):
         self.ends = {"first_conv": stem, "classifier": head}
+        self.fixed_input_size = fixed_input_size
 
     def read(self, folder: Path, config: Mapping[str, Any]) -> Description:
         given = {"crop_mode": "center", **config.get("pretrained_cfg", {})}
@@ -90,12 +95,14 @@ class TimmFolder:
                 "the zoo cuts squares from the centre"
             )
         preprocess = {"size": height, "crop": given["crop_pct"], **{key: given[key] for key in SHARED}}
-        return Description(task="image-classification", preprocess=preprocess, labels=_labels(config), files={})
+        task = "image-embedding" if config.get("num_classes") == 0 else "image-classification"
+        return Description(task=task, preprocess=preprocess, labels=_labels(config), files={})
 
     def write(self, card: Any, config: Mapping[str, Any]) -> Mapping[str, Any]:
         size, colours = card.preprocess["size"], config.get("model_args", {}).get("in_chans", 3)
         pretrained = {
             "input_size": [colours, size, size],
+            "fixed_input_size": self.fixed_input_size,
             "crop_pct": card.preprocess["crop"],
             "crop_mode": "center",
             **{key: card.preprocess[key] for key in SHARED},
