@@ -53,10 +53,10 @@ class AttentionSpec:
     def score(self) -> Score:
         return Score(self.scale, self.window, self.softcap)
 
-    def build(self) -> Attention:
+    def build(self) -> Projections:
         return Attention(self)
 
-    def build_cross(self) -> CrossAttention:
+    def build_cross(self) -> Projections:
         return CrossAttention(self)
 
 

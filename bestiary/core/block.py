@@ -20,9 +20,9 @@ class BlockSpec:
     attention: AttentionSpec
     mlp: MlpSpec
     norm: NormSpec
-    order: Literal["post", "pre", "pre_scaled", "sandwich", "pre_cross"]  # where the norms stand, a key of BLOCKS
+    order: Literal["post", "pre", "pre_scaled", "sandwich", "pre_cross", "post_cross"]  # where the norms stand, a key of BLOCKS
     attention_norm: NormSpec | None = None  # where it is not like the others
-    cross_attention: AttentionSpec | None = None  # to the memory of the context, in "pre_cross"
+    cross_attention: AttentionSpec | None = None  # to the memory of the context, in the "cross" ones
     layer_scale: float | None = None  # what the scales of both branches begin with, in "pre_scaled"; None: there are none
     drop_path: float = 0.0  # share of the batch for which training drops a branch, in "pre_scaled"
 
@@ -104,12 +104,22 @@ class PreNormCrossBlock(PostNormBlock):
         return x + self.mlp(self.mlp_norm(x))
 
 
+class PostNormCrossBlock(PreNormCrossBlock):
+    """The same with norms after each residual sum, as in the decoder of the original Transformer."""
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        x = self.attention_norm(x + self.attention(x, context))
+        x = self.cross_attention_norm(x + self.cross_attention(x, context))
+        return self.mlp_norm(x + self.mlp(x))
+
+
 BLOCKS: dict[str, Callable[[BlockSpec], nn.Module]] = {
     "post": PostNormBlock,
     "pre": PreNormBlock,
     "pre_scaled": ScaledBlock,
     "sandwich": SandwichBlock,
     "pre_cross": PreNormCrossBlock,
+    "post_cross": PostNormCrossBlock,
 }
 
 

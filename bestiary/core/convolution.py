@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from bestiary.core.keymap import Rule, Tensors, norm, same
-from bestiary.core.layers import DropPath
+from bestiary.core.layers import DropPath, in_place
 from bestiary.core.runtime import for_inference
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 class SameConvolution(nn.Conv2d):
@@ -61,9 +63,10 @@ class ShiftedConvolution(nn.Module):
         return shifted[..., 1 : rows + 1, 1 : columns + 1]
 
 
-def symmetric(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+def symmetric(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, dilation: int = 1) -> nn.Conv2d:
     """A convolution without bias whose odd kernel sees as many zeros before as behind: PyTorch's habit."""
-    return nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
+    padding = dilation * (kernel - 1) // 2
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
 
 
 def same_as_tensorflow(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -85,7 +88,7 @@ class ConvNorm(nn.Module):
     def __init__(self, convolution: nn.Conv2d, activation: nn.Module, *, eps: float):
         super().__init__()
         self.convolution = convolution
-        self.norm = nn.BatchNorm2d(convolution.out_channels, eps)
+        self.norm: nn.BatchNorm2d | FrozenBatchNorm = nn.BatchNorm2d(convolution.out_channels, eps)
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,7 +97,7 @@ class ConvNorm(nn.Module):
     def for_inference(self) -> nn.Module:
         convolution = copy.copy(self.convolution)
         convolution._parameters = dict(zip(("weight", "bias"), self._folded(), strict=True))
-        return nn.Sequential(for_inference(convolution), _in_place(self.activation))
+        return nn.Sequential(for_inference(convolution), in_place(self.activation))
 
     def _folded(self) -> tuple[nn.Parameter, nn.Parameter]:
         weight, norm = self.convolution.weight, self.norm
@@ -108,22 +111,74 @@ class ConvNorm(nn.Module):
         return nn.Parameter(kernel, requires_grad=False), nn.Parameter(bias, requires_grad=False)
 
 
-class SqueezeExcite(nn.Module):
-    """Each channel scaled by what the mean over the image says (Hu et al. 2017, arXiv:1709.01507): (n, channels, h, w)."""
+class FrozenBatchNorm(nn.Module):
+    """A batch norm whose statistics and affine map training leaves alone: (n, channels, h, w) → (n, channels, h, w)
 
-    def __init__(self, channels: int, squeezed: int, activation: nn.Module):
+    Detectors keep so what the classifier had learned that they are tuned from: their own batches are too small for it.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, channels: int, eps: float):
+        super().__init__()
+        self.eps = eps
+        for name, value in {"running_mean": 0.0, "running_var": 1.0, "weight": 1.0, "bias": 0.0}.items():
+            self.register_buffer(name, torch.full((channels,), value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return x * scale[:, None, None] + shift[:, None, None]
+
+
+def with_frozen_norms(net: Net) -> Net:
+    """The net itself, with frozen norms in place of the batch norms of its convolutions."""
+    for part in net.modules():
+        if isinstance(part, ConvNorm):
+            part.norm = FrozenBatchNorm(part.convolution.out_channels, part.norm.eps)
+    return net
+
+
+class SqueezeExcite(nn.Module):
+    """Each channel scaled by what the mean over the image says (Hu et al. 2017, arXiv:1709.01507): (n, channels, h, w).
+
+    The scales leave a `gate`, a sigmoid if none is given. At inference they are written over the input.
+    """
+
+    def __init__(self, channels: int, squeezed: int, activation: nn.Module, gate: nn.Module | None = None):
         super().__init__()
         self.reduce = nn.Conv2d(channels, squeezed, 1)
         self.activation = activation
         self.expand = nn.Conv2d(squeezed, channels, 1)
+        self.gate = gate or nn.Sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
         mean = x.mean((2, 3), keepdim=True)  # (n, channels, 1, 1)
-        return x * self.expand(self.activation(self.reduce(mean))).sigmoid()
+        return x * self.gate(self.expand(self.activation(self.reduce(mean))))
+
+    def for_inference(self) -> nn.Module:
+        return ExciteInPlace(self)
+
+
+class ExciteInPlace(nn.Module):
+    """What a SqueezeExcite computes, without a further tensor of the size of its input."""
+
+    def __init__(self, part: SqueezeExcite):
+        super().__init__()
+        self.scale = nn.Sequential(*map(for_inference, (part.reduce, part.activation, part.expand, part.gate)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mul_(self.scale(x.mean((2, 3), keepdim=True)))
 
 
 class Residual(nn.Module):
-    """Joins a branch with the input it started from, and drops it now and then while training."""
+    """Joins a branch with the input it started from, and drops it now and then while training.
+
+    At inference the sum is written over the branch.
+    """
 
     def __init__(self, drop_path: float):
         super().__init__()
@@ -131,6 +186,16 @@ class Residual(nn.Module):
 
     def forward(self, branch: Tensor, x: Tensor) -> Tensor:
         return x + self.drop(branch)
+
+    def for_inference(self) -> nn.Module:
+        return ResidualInPlace()
+
+
+class ResidualInPlace(nn.Module):
+    """What a Residual computes, without a further tensor for the sum."""
+
+    def forward(self, branch: Tensor, x: Tensor) -> Tensor:
+        return branch.add_(x)
 
 
 class NoResidual(nn.Module):
@@ -162,11 +227,3 @@ class Count:
 
     def save(self, ours: Tensors) -> Tensors:
         return ours
-
-
-def _in_place(activation: nn.Module) -> nn.Module:
-    """The activation writing over its input, where PyTorch has it in that form."""
-    twin: Any = copy.copy(activation)
-    if hasattr(twin, "inplace"):
-        twin.inplace = True
-    return twin

@@ -29,8 +29,9 @@ class ResNetConfig:
     width: int = 64  # channels of the stem and, times a block's expansion, of the first stage; twice as many in each further one
     groups: int = 1  # into which the first 3 × 3 convolution of a block is divided; more in ResNeXt
     group_width: int = 64  # channels of a group in the first stage, twice as many in each further one; more in Wide ResNet
+    output_stride: int = 32  # pixels of the image from one place of the last map to the next; 16 and 8 by dilation
     eps: float = 1e-5  # of every norm
-    num_classes: int = 1000
+    num_classes: int = 1000  # 0: there is no head, and the net gives pooled features
     in_channels: int = 3  # colours of an image
     dropout: float = 0.0  # share of the pooled features that training drops
     drop_path: float = 0.0  # share of the batch for which training drops the last block; less for those before
@@ -53,26 +54,29 @@ class ResNet(Backbone):
         self.max_pool = nn.MaxPool2d(3, stride=2, padding=1)
         self.stages = nn.ModuleList(build_stages(config))
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(stage_shapes(config)[-1][-1].outputs, config.num_classes)
+        self.outputs = stage_shapes(config)[-1][-1].outputs
+        self.head = nn.Linear(self.outputs, config.num_classes) if config.num_classes else nn.Identity()
 
     def embed(self, images: Tensor) -> Tensor:
         x = self.stem(images)  # (n, width, h / 2, w / 2)
         return self.max_pool(x)  # (n, width, h / 4, w / 4)
 
     def finish(self, x: Tensor) -> Tensor:
-        return x  # (n, outputs, h / 32, w / 32)
+        return x  # (n, outputs, h / output_stride, w / output_stride)
 
     def pool(self, features: Tensor) -> Tensor:
         return self.dropout(features.mean((2, 3)))  # (n, outputs)
 
 
 class Shape(NamedTuple):
-    """The channels of a block and its stride."""
+    """The channels of a block, its stride and its dilation."""
 
     inputs: int
     hidden: int  # channels that every convolution but the last puts out
     outputs: int
     stride: int
+    first_dilation: int = 1  # of the first 3 × 3 convolution
+    dilation: int = 1  # of any further one
 
     @property
     def is_kept(self) -> bool:
@@ -114,8 +118,8 @@ class BasicBlock(Block):
 
     def __init__(self, config: ResNetConfig, shape: Shape, drop_path: float):
         branch = nn.Sequential(
-            ConvNorm(symmetric(shape.inputs, shape.hidden, 3, shape.stride, config.groups), nn.ReLU(), eps=config.eps),
-            ConvNorm(symmetric(shape.hidden, shape.outputs, 3), nn.Identity(), eps=config.eps),
+            ConvNorm(first_convolution(config, shape, shape.inputs), nn.ReLU(), eps=config.eps),
+            ConvNorm(symmetric(shape.hidden, shape.outputs, 3, dilation=shape.dilation), nn.Identity(), eps=config.eps),
         )
         super().__init__(config, shape, branch, drop_path)
 
@@ -133,10 +137,15 @@ class Bottleneck(Block):
     def __init__(self, config: ResNetConfig, shape: Shape, drop_path: float):
         branch = nn.Sequential(
             ConvNorm(symmetric(shape.inputs, shape.hidden, 1), nn.ReLU(), eps=config.eps),
-            ConvNorm(symmetric(shape.hidden, shape.hidden, 3, shape.stride, config.groups), nn.ReLU(), eps=config.eps),
+            ConvNorm(first_convolution(config, shape, shape.hidden), nn.ReLU(), eps=config.eps),
             ConvNorm(symmetric(shape.hidden, shape.outputs, 1), nn.Identity(), eps=config.eps),
         )
         super().__init__(config, shape, branch, drop_path)
+
+
+def first_convolution(config: ResNetConfig, shape: Shape, inputs: int) -> nn.Conv2d:
+    """The first 3 × 3 convolution of a block, on which its stride lies."""
+    return symmetric(inputs, shape.hidden, 3, shape.stride, config.groups, shape.first_dilation)
 
 
 BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
@@ -162,16 +171,21 @@ def build_stages(config: ResNetConfig) -> Iterator[nn.Sequential]:
 
 
 def stage_shapes(config: ResNetConfig) -> list[list[Shape]]:
-    """The shapes of the blocks of each stage; every stage but the first begins with a stride of 2.
+    """The shapes of the blocks of each stage.
 
-    >>> stage_shapes(VARIANTS["resnext50_32x4d"])[1][:2]
-    [Shape(inputs=256, hidden=256, outputs=512, stride=2), Shape(inputs=512, hidden=256, outputs=512, stride=1)]
+    Every stage but the first begins with a stride of 2, as long as the output stride is not reached; then the further
+    convolutions see places that lie twice as far apart instead (Yu & Koltun 2015, arXiv:1511.07122).
+
+    >>> [(first.stride, next.inputs, next.dilation) for first, next, *_ in stage_shapes(ResNetConfig(output_stride=16))]
+    [(1, 256, 1), (2, 512, 1), (2, 1024, 1), (1, 2048, 2)]
     """
-    inputs, stages = config.width, []
+    inputs, dilation, stages = config.width, 1, []
     for i, depth in enumerate(config.depths):
         hidden, outputs = config.groups * config.group_width * 2**i, config.width * BLOCKS[config.block].expansion * 2**i
-        first = Shape(inputs, hidden, outputs, stride=1 if i == 0 else 2)
-        stages.append([first, *[Shape(outputs, hidden, outputs, stride=1)] * (depth - 1)])
+        dilated = i > 0 and 4 * 2**i > config.output_stride
+        before, dilation = dilation, dilation * 2 if dilated else dilation
+        first = Shape(inputs, hidden, outputs, 1 if i == 0 or dilated else 2, before, dilation)
+        stages.append([first, *[Shape(outputs, hidden, outputs, 1, dilation, dilation)] * (depth - 1)])
         inputs = outputs
     return stages
 
@@ -186,7 +200,7 @@ def layout(config: ResNetConfig) -> list[Rule]:
                 rules += conv_norm(f"{theirs}.conv{place + 1}", f"{theirs}.bn{place + 1}", f"{ours}.branch.{place}")
             if not shape.is_kept:
                 rules += conv_norm(f"{theirs}.downsample.0", f"{theirs}.downsample.1", f"{ours}.shortcut")
-    return [*rules, *linear("fc", "head")]
+    return [*rules, *(linear("fc", "head") if config.num_classes else ())]
 
 
 # Under the names that timm and torchvision share. 32x4d: 32 groups of 4 channels; _2: twice as wide within a block.

@@ -5,7 +5,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bestiary.core.convolution import CONVOLUTIONS, ConvNorm, DropPath, SameConvolution, SqueezeExcite
+from bestiary.core.convolution import (
+    CONVOLUTIONS,
+    ConvNorm,
+    DropPath,
+    Residual,
+    SameConvolution,
+    SqueezeExcite,
+    symmetric,
+    with_frozen_norms,
+)
 from bestiary.core.runtime import for_inference
 
 
@@ -73,13 +82,28 @@ def test_the_folded_weights_keep_the_dtype_of_the_net():
     assert F.cosine_similarity(output.float().flatten(), part.float()(x.float()).flatten(), dim=0) > 0.999
 
 
-def test_squeeze_excite_scales_every_channel_by_the_mean_of_all():
-    part = randomised(SqueezeExcite(4, 2, nn.ReLU()))
+@pytest.mark.parametrize("gate", [None, nn.Hardsigmoid()])
+def test_squeeze_excite_scales_every_channel_by_the_mean_of_all(gate):
+    part = randomised(SqueezeExcite(4, 2, nn.ReLU(), gate))
     x = torch.randn(3, 4, 5, 6)
     mean = x.mean((2, 3))
     hidden = (mean @ part.reduce.weight[:, :, 0, 0].T + part.reduce.bias).relu()
-    scale = (hidden @ part.expand.weight[:, :, 0, 0].T + part.expand.bias).sigmoid()
+    scale = hidden @ part.expand.weight[:, :, 0, 0].T + part.expand.bias
+    scale = (scale / 6 + 0.5).clamp(0, 1) if gate else scale.sigmoid()
     torch.testing.assert_close(part(x), x * scale[:, :, None, None])
+
+
+@torch.no_grad()
+def test_at_inference_squeeze_excite_and_residual_write_over_what_is_needed_no_more():
+    part, x = randomised(SqueezeExcite(4, 2, nn.SiLU())).train(), torch.randn(3, 4, 5, 6)
+    expected, before = part(x), x.clone()
+    assert torch.equal(x, before)
+    assert for_inference(part)(x) is x and torch.equal(x, expected)
+    assert all(module.training for module in part.modules())
+    join, branch, inputs = Residual(0.5).eval(), torch.randn(2, 3), torch.randn(2, 3)
+    expected, before = join(branch, inputs), inputs.clone()
+    assert for_inference(join)(branch, inputs) is branch and torch.equal(branch, expected)
+    assert torch.equal(inputs, before)
 
 
 def test_drop_path_drops_whole_samples_and_keeps_the_mean():
@@ -91,3 +115,16 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean():
     assert torch.equal(output, output[:, :1, :1].expand_as(output))
     assert float(output.mean()) == pytest.approx(1, abs=0.05)  # 2 standard deviations are 0.02
     assert DropPath(0.0).train()(x) is x
+
+
+@torch.no_grad()
+def test_a_frozen_norm_is_a_batch_norm_that_training_leaves_alone():
+    part = randomised(ConvNorm(symmetric(3, 4, 3), nn.ReLU(), eps=1e-3))
+    frozen = with_frozen_norms(ConvNorm(symmetric(3, 4, 3), nn.ReLU(), eps=1e-3))
+    assert [name for name, _ in frozen.named_parameters()] == ["convolution.weight"]
+    state = {name: value for name, value in part.state_dict().items() if not name.endswith("num_batches_tracked")}
+    frozen.load_state_dict(state)
+    x = torch.randn(2, 3, 6, 6)
+    for form in (frozen.train(), frozen.eval(), for_inference(frozen)):
+        torch.testing.assert_close(form(x), part(x))
+    assert all(torch.equal(value, state[name]) for name, value in frozen.state_dict().items())

@@ -26,7 +26,7 @@ TINY = {
 }
 
 
-def timm_net(config):
+def timm_net(config, **options):
     blocks = {"basic": timm_resnet.BasicBlock, "bottleneck": timm_resnet.Bottleneck}
     return timm_resnet.ResNet(
         blocks[config.block],
@@ -36,6 +36,7 @@ def timm_net(config):
         cardinality=config.groups,
         base_width=config.group_width,
         norm_layer=lambda channels, **options: nn.BatchNorm2d(channels, config.eps, **options),
+        **options,
     )
 
 
@@ -105,6 +106,19 @@ def test_the_reference_loads_the_export_and_computes_the_same(name, layout, tmp_
     reference.load_state_dict(exported, strict=True)
     with torch.no_grad():
         assert difference(net(images_for(config)), reference(images_for(config))) <= 1e-5
+
+
+@pytest.mark.parametrize("stride", [16, 8])
+@pytest.mark.parametrize("name", ["basic", "bottleneck"])
+def test_a_dilated_net_computes_what_timm_computes(name, stride, tmp_path):
+    config = tiny(**TINY[name], output_stride=stride)
+    reference = randomised(timm_net(config, output_stride=stride), images_for(config))
+    save_file(reference.state_dict(), tmp_path / "theirs.safetensors")
+    net, images = load(tmp_path / "theirs.safetensors", config, "timm"), images_for(config)
+    with torch.no_grad():
+        assert net.features(images).shape[2] == 64 // stride
+        assert difference(net.features(images), reference.forward_features(images)) <= 1e-5
+        assert difference(for_inference(net.double())(images.double()), reference.double()(images.double())) <= 1e-9
 
 
 @pytest.mark.parametrize("name", ["basic", "bottleneck"])
