@@ -39,6 +39,24 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """`parts` tensors of theirs, of one shape, that are one of ours: one after the other along the side `dim`."""
+
+    parts: int
+    dim: int
+
+    def load(self, theirs: Tensors) -> Tensors:
+        shape, *others = {tuple(tensor.shape) for tensor in theirs}
+        if others or len(shape) <= self.dim:
+            raise LayoutError(f"not {self.parts} parts of one shape\nis the file whole, and of this architecture?")
+        return (torch.cat(theirs, self.dim),)
+
+    def save(self, ours: Tensors) -> Tensors:
+        (whole,) = ours
+        return whole.tensor_split(self.parts, self.dim)
+
+
+@dataclass(frozen=True)
 class Chain:
     """On loading one operation after the other, on saving the other way."""
 
@@ -103,6 +121,19 @@ class Unsqueezed:
         return tuple(tensor.reshape(*tensor.shape, *[1] * self.sides) for tensor in ours)
 
 
+@dataclass(frozen=True)
+class Squeezed:
+    """Tensors that lack `sides` sides, of length 1, at their beginning in the file."""
+
+    sides: int
+
+    def load(self, theirs: Tensors) -> Tensors:
+        return tuple(tensor[(None,) * self.sides] for tensor in theirs)
+
+    def save(self, ours: Tensors) -> Tensors:
+        return tuple(tensor.reshape(tensor.shape[self.sides :]) for tensor in ours)
+
+
 def transposed(theirs: str, ours: str) -> Rule:
     """A matrix that lies transposed in the file."""
     return Rule(((theirs,),), (ours,), Transposed())
@@ -111,6 +142,11 @@ def transposed(theirs: str, ours: str) -> Rule:
 def split(theirs: str, *ours: str) -> Rule:
     """Tensors of ours that are one in the file, end to end."""
     return Rule(((theirs,),), ours, Split(len(ours)))
+
+
+def joined(theirs: tuple[str, ...], ours: str, *, dim: int) -> Rule:
+    """A tensor of ours that is several in the file, to be laid one after the other along a side."""
+    return Rule((theirs,), (ours,), Joined(len(theirs), dim))
 
 
 def split_transposed(theirs: str, *ours: str) -> Rule:
@@ -131,3 +167,8 @@ def shifted(theirs: str, ours: str, *, amount: float) -> Rule:
 def unsqueezed(theirs: str, ours: str, *, sides: int) -> Rule:
     """A tensor that has as many more sides, of length 1, at its end in the file."""
     return Rule(((theirs,),), (ours,), Unsqueezed(sides))
+
+
+def squeezed(theirs: str, ours: str, *, sides: int) -> Rule:
+    """A tensor that lacks as many sides, of length 1, at its beginning in the file."""
+    return Rule(((theirs,),), (ours,), Squeezed(sides))

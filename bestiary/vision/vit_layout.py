@@ -1,12 +1,12 @@
-"""The key maps of Vision Transformers in the layouts that they are published in."""
+"""The key maps of Vision Transformers in the layouts of timm and torchvision; those of transformers have a file of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bestiary.core.keymap import Rule, each, ignored, linear, norm, prefixed, same
-from bestiary.core.operations import split
+from bestiary.core.keymap import Rule, each, linear, norm, same
+from bestiary.core.operations import joined, split
 from bestiary.errors import LayoutError
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ PROJECTIONS = ("query", "key", "value")
 
 def timm_layout(config: ViTConfig) -> list[Rule]:
     return [
-        *embedding(config, "cls_token", "reg_token", "pos_embed", "patch_embed.proj"),
+        *embedding(config, ("cls_token", "dist_token"), "reg_token", "pos_embed", "patch_embed.proj"),
+        *(norm("norm_pre", "embedding.norm") if config.embedding_norm == "layer" else ()),
         *each(
             config.layers,
             *norm("blocks.{i}.norm1", "stages.{i}.attention_norm"),
@@ -28,16 +29,32 @@ def timm_layout(config: ViTConfig) -> list[Rule]:
             *scales(config, "blocks.{i}.ls1.gamma", "blocks.{i}.ls2.gamma"),
         ),
         *(norm("norm", "norm") if config.norm == "tokens" else norm("fc_norm", "pooled_norm")),
-        *(linear("head", "head") if config.num_classes else ()),
+        *(_timm_attention_pool() if config.pooling == "attention" else ()),
+        *heads(config, "head", "head", "head_dist"),
     ]
+
+
+def _timm_attention_pool() -> Sequence[Rule]:
+    ours, theirs = "attention_pool", "attn_pool"
+    return (
+        same(f"{theirs}.latent", f"{ours}.probe"),
+        *linear(f"{theirs}.q", f"{ours}.attention.query"),
+        *fused(f"{theirs}.kv.", f"{ours}.attention", ("key", "value")),
+        *linear(f"{theirs}.proj", f"{ours}.attention.output"),
+        *norm(f"{theirs}.norm", f"{ours}.norm"),
+        *linear(f"{theirs}.mlp.fc1", f"{ours}.mlp.up"),
+        *linear(f"{theirs}.mlp.fc2", f"{ours}.mlp.down"),
+    )
 
 
 def torchvision_layout(config: ViTConfig) -> list[Rule]:
     theirs, ours = "encoder.layers.encoder_layer_{i}", "stages.{i}"
-    if config.layer_scale is not None or config.registers or config.mlp != "plain":
-        raise LayoutError("torchvision has no ViT with layer scale, registers or a gated MLP\ntake another layout")
+    known: dict[str, Any] = {"class_tokens": 1, "registers": 0, "positions": "tokens", "pooling": "class", "norm": "tokens"}
+    known |= {"embedding_norm": "none", "layer_scale": None, "mlp": "plain"}
+    if other := [field for field, value in known.items() if getattr(config, field) != value]:
+        raise LayoutError(f"torchvision has no ViT with {other[0]}: {getattr(config, other[0])}\ntake another layout")
     return [
-        *embedding(config, "class_token", "", "encoder.pos_embedding", "conv_proj"),
+        *embedding(config, ("class_token",), "", "encoder.pos_embedding", "conv_proj"),
         *each(
             config.layers,
             *norm(f"{theirs}.ln_1", f"{ours}.attention_norm"),
@@ -51,68 +68,23 @@ def torchvision_layout(config: ViTConfig) -> list[Rule]:
             ),
         ),
         *norm("encoder.ln", "norm"),
-        *(linear("heads.head", "head") if config.num_classes else ()),
+        *heads(config, "heads.head"),
     ]
 
 
-def transformers_layout(config: ViTConfig) -> list[Rule]:
-    """The names of ViT, and those of DINOv2 for a net with layer scale."""
-    if config.positions == "patches":
-        raise LayoutError("transformers gives the class token a position, which this net does not have\ntake the layout timm")
-    model, block = ("vit.", _vit_block) if config.layer_scale is None else ("dinov2.", _dinov2_block)
-    models = (model, "") if config.registers == 0 else ("dinov2_with_registers.", "")
-    theirs, ours = "encoder.layer.{i}", "stages.{i}"
-    encoder = [
-        *embedding(
-            config,
-            "embeddings.cls_token",
-            "embeddings.register_tokens",
-            "embeddings.position_embeddings",
-            "embeddings.patch_embeddings.projection",
-        ),
-        *each(
-            config.layers,
-            *(
-                rule
-                for part in PROJECTIONS
-                for rule in linear(f"{theirs}.attention.attention.{part}", f"{ours}.attention.{part}")
-            ),
-            *linear(f"{theirs}.attention.output.dense", f"{ours}.attention.output"),
-            *block(config, theirs, ours),
-        ),
-        *norm("layernorm", "norm"),
-        *ignored("embeddings.mask_token", "pooler.dense.weight", "pooler.dense.bias"),
-    ]
-    # A net without a head is written without the prefix that it has beside one.
-    order = models if config.num_classes else models[::-1]
-    return [*prefixed(order, encoder), *(linear("classifier", "head") if config.num_classes else ())]
-
-
-def _vit_block(config: ViTConfig, theirs: str, ours: str) -> Sequence[Rule]:
+def embedding(config: ViTConfig, class_tokens: Sequence[str], registers: str, positions: str, patch: str) -> Sequence[Rule]:
+    names = tuple(class_tokens[: config.class_tokens])
     return (
-        *norm(f"{theirs}.layernorm_before", f"{ours}.attention_norm"),
-        *norm(f"{theirs}.layernorm_after", f"{ours}.mlp_norm"),
-        *mlp(config, f"{theirs}.intermediate.dense", f"{theirs}.output.dense"),
-    )
-
-
-def _dinov2_block(config: ViTConfig, theirs: str, ours: str) -> Sequence[Rule]:
-    up, down = ("fc1", "fc2") if config.mlp == "plain" else ("weights_in", "weights_out")
-    return (
-        *norm(f"{theirs}.norm1", f"{ours}.attention_norm"),
-        *norm(f"{theirs}.norm2", f"{ours}.mlp_norm"),
-        *mlp(config, f"{theirs}.mlp.{up}", f"{theirs}.mlp.{down}"),
-        *scales(config, f"{theirs}.layer_scale1.lambda1", f"{theirs}.layer_scale2.lambda1"),
-    )
-
-
-def embedding(config: ViTConfig, class_token: str, registers: str, positions: str, patch: str) -> Sequence[Rule]:
-    return (
-        *((same(class_token, "embedding.class_token"),) if config.class_tokens else ()),
+        *((joined(names, "embedding.class_token", dim=1),) if names else ()),
         *((same(registers, "embedding.registers"),) if config.registers else ()),
         same(positions, "embedding.positions"),
-        *linear(patch, "embedding.patch"),
+        *layer(patch, "embedding.patch", config.patch_bias),
     )
+
+
+def layer(theirs: str, ours: str, bias: bool) -> Sequence[Rule]:
+    """A linear layer or a convolution that has a bias, or none."""
+    return linear(theirs, ours)[: 1 + bias]
 
 
 def mlp(config: ViTConfig, up: str, down: str) -> Sequence[Rule]:
@@ -125,6 +97,15 @@ def scales(config: ViTConfig, attention: str, mlp: str) -> Sequence[Rule]:
     """The scales of both branches of a block."""
     names = ((attention, "attention_scale"), (mlp, "mlp_scale"))
     return [same(theirs, f"stages.{{i}}.{ours}.weight") for theirs, ours in names if config.layer_scale is not None]
+
+
+def heads(config: ViTConfig, head: str, label: str = "", teacher: str = "") -> Sequence[Rule]:
+    """The head, or both of a distilled net."""
+    if not config.num_classes:
+        return ()
+    if config.pooling == "distilled":
+        return (*linear(label, "head.label"), *linear(teacher, "head.teacher"))
+    return layer(head, "head", config.head_bias)
 
 
 def fused(theirs: str, ours: str, parts: Sequence[str]) -> Sequence[Rule]:

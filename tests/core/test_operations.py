@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bestiary.core.keymap import load, plan, save
-from bestiary.core.operations import interleaved, shifted, split, split_transposed, transposed
+from bestiary.core.operations import interleaved, joined, shifted, split, split_transposed, squeezed, transposed
 from bestiary.errors import LayoutError
 
 MATRICES = {name: torch.randn(3, 4) for name in ("query", "key", "value")}
@@ -22,8 +22,9 @@ def read(rule, theirs):
         (split("fused", *VECTORS), VECTORS, (9,)),
         (split("fused", *MATRICES), MATRICES, (9, 4)),
         (split_transposed("fused", *MATRICES), MATRICES, (4, 9)),
+        (squeezed("fused", "row", sides=2), {"row": VECTORS["query"][None, None]}, (3,)),
     ],
-    ids=["transposed", "split vectors", "split", "split transposed"],
+    ids=["transposed", "split vectors", "split", "split transposed", "squeezed"],
 )
 def test_what_is_written_is_read_again_without_a_copy(rule, ours, shape):
     theirs = save([rule], ours)
@@ -42,6 +43,18 @@ def test_parts_follow_one_another():
 def test_a_single_number_has_no_parts():
     with pytest.raises(LayoutError, match="fused: a single number, not 2 parts"):
         read(split("fused", "query", "key"), {"fused": torch.tensor(1.0)})
+
+
+def test_parts_of_a_file_are_joined_along_a_side():
+    rule, whole = joined(("first", "second"), "both", dim=1), torch.arange(6).reshape(1, 2, 3)
+    theirs = save([rule], {"both": whole})
+    assert {name: part.tolist() for name, part in theirs.items()} == {"first": [[[0, 1, 2]]], "second": [[[3, 4, 5]]]}
+    assert torch.equal(read(rule, theirs)["both"], whole)
+    for first in (torch.zeros(1, 2, 3), torch.zeros(3)):
+        with pytest.raises(LayoutError, match="first, second: not 2 parts of one shape"):
+            read(rule, {"first": first, "second": torch.zeros(3)})
+    with pytest.raises(LayoutError, match="the file lacks first, second"):
+        read(rule, {"second": torch.zeros(1, 1, 3)})
 
 
 def test_neighbours_in_the_file_lie_half_a_head_apart_here():

@@ -26,3 +26,18 @@ def images_for(config, size=64, count=2):
 def difference(a, b):
     """The largest difference over the largest value, or over 1."""
     return float((a - b).abs().max() / max(1, float(b.abs().max())))
+
+
+def scattered(net):
+    """Every weight and statistic at random, as what begins as zeros or ones would hide a mistake; signals keep their size."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in net.state_dict().items():
+            noise = torch.randn_like(tensor) if tensor.is_floating_point() else torch.zeros_like(tensor)
+            if name.endswith("running_var") or (tensor.dim() == 1 and "norm" in name and name.endswith("weight")):
+                tensor.copy_(1 + 0.2 * noise.clamp(-2, 2))
+            elif tensor.dim() > 1:
+                tensor.copy_(noise / tensor[0].numel() ** 0.5)
+            else:
+                tensor.copy_(0.2 * noise)
+    return net.eval()

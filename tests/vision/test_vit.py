@@ -1,23 +1,28 @@
-"""Vision Transformers against timm, torchvision and transformers, both ways, at sizes that are not a square too."""
+"""Vision Transformers against timm and torchvision, both ways, at sizes that are not a square too."""
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import timm
 import torch
 import torchvision
-import transformers
 from safetensors.torch import load_file, save_file
 from timm.layers import SwiGLUPacked
+from timm.models.deit import VisionTransformerDistilled
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 import bestiary
-from bestiary.core import weights
+from bestiary.core import keymap, weights
 from bestiary.core.runtime import for_inference
 from bestiary.errors import InputError, LayoutError
-from bestiary.vision.vit import ARCHITECTURE, VARIANTS, ViT, ViTConfig
+from bestiary.vision.vit import ARCHITECTURE, TIMM_POOLINGS, VARIANTS, ViT
+from tests.vision.vits import close, images_for, ours_of, randomised, tiny
 
-SHAPE = {"image": 32, "patch": 8, "layers": 3, "width": 32, "heads": 4, "hidden": 64, "num_classes": 7}
+CLIP = {"patch_bias": False, "embedding_norm": "layer", "eps": 1e-5}
+
 TINY = {
     "plain": {},
     "grey": {"in_channels": 1},
@@ -26,16 +31,19 @@ TINY = {
     "gated": {"layer_scale": 0.1, "mlp": "gated", "activation": "silu"},
     "mean": {"class_tokens": 0, "pooling": "mean", "norm": "pooled"},
     "mean beside a class token": {"pooling": "mean", "norm": "pooled"},
+    "mean of normed tokens": {"class_tokens": 0, "pooling": "mean"},
+    "distilled": {"class_tokens": 2, "pooling": "distilled"},
+    "clip": CLIP,
+    "quick clip": {**CLIP, "activation": "quick_gelu"},
+    "siglip": {"class_tokens": 0, "pooling": "attention", "activation": "gelu_tanh", "num_classes": 0},
+    "attention beside a class token": {"pooling": "attention"},
 }
 
 
-def tiny(**changes):
-    return ViTConfig(**{**SHAPE, **changes})
-
-
-def timm_net(config):
+def timm_net(config, dynamic=True):
     gated = config.mlp == "gated"
-    return timm.models.VisionTransformer(
+    kind = VisionTransformerDistilled if config.pooling == "distilled" else timm.models.VisionTransformer
+    return kind(
         img_size=config.image,
         patch_size=config.patch,
         in_chans=config.in_channels,
@@ -45,13 +53,16 @@ def timm_net(config):
         num_heads=config.heads,
         mlp_ratio=config.hidden / config.width * (2 if gated else 1),
         mlp_layer=SwiGLUPacked if gated else timm.layers.Mlp,
-        act_layer=torch.nn.SiLU if gated else torch.nn.GELU,
+        act_layer=config.activation,
+        norm_layer=partial(timm.layers.LayerNorm, eps=config.eps),
         init_values=config.layer_scale,
-        class_token=config.class_tokens == 1,
+        class_token=config.class_tokens > 0,
         reg_tokens=config.registers,
         no_embed_class=config.positions == "patches",
-        global_pool={"class": "token", "mean": "avg"}[config.pooling],
-        dynamic_img_size=True,
+        pre_norm=config.embedding_norm == "layer",
+        fc_norm=config.norm == "pooled",
+        global_pool=TIMM_POOLINGS[config.pooling],
+        dynamic_img_size=dynamic,
     )
 
 
@@ -60,59 +71,6 @@ def torchvision_net(config):
         config.image, config.patch, config.layers, config.heads, config.width, config.hidden, num_classes=config.num_classes
     )
     return net
-
-
-def vit_of_transformers(config):
-    described = transformers.ViTConfig(**shape_of_transformers(config), intermediate_size=config.hidden)
-    return transformers.ViTForImageClassification(described)
-
-
-def dinov2_of_transformers(config):
-    options = {"mlp_ratio": config.hidden // config.width, "use_swiglu_ffn": config.mlp == "gated"}
-    if config.registers:
-        described = transformers.Dinov2WithRegistersConfig(
-            **shape_of_transformers(config), **options, num_register_tokens=config.registers
-        )
-        return transformers.Dinov2WithRegistersForImageClassification(described)
-    return transformers.Dinov2ForImageClassification(transformers.Dinov2Config(**shape_of_transformers(config), **options))
-
-
-def shape_of_transformers(config):
-    return {
-        "image_size": config.image,
-        "patch_size": config.patch,
-        "num_channels": config.in_channels,
-        "num_hidden_layers": config.layers,
-        "hidden_size": config.width,
-        "num_attention_heads": config.heads,
-        "layer_norm_eps": config.eps,
-        "num_labels": config.num_classes,
-    }
-
-
-def randomised(net):
-    """Every weight at random: what begins as zeros or ones would hide a mistake."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in net.named_parameters():
-            noise = torch.randn_like(parameter)
-            parameter.copy_(1 + 0.2 * noise if "norm" in name and parameter.dim() == 1 else 0.3 * noise)
-    return net.eval()
-
-
-def images_for(config, height=None, width=None):
-    sides = height or config.image, width or height or config.image
-    return torch.randn(2, config.in_channels, *sides, generator=torch.Generator().manual_seed(0))
-
-
-def close(a, b):
-    return float((a - b).abs().max()) <= 1e-5 * max(1.0, float(b.abs().max()))
-
-
-def ours_of(reference, config, tmp_path, layout):
-    """Our net from the file of the reference."""
-    save_file({name: tensor.contiguous() for name, tensor in reference.state_dict().items()}, tmp_path / "theirs.safetensors")
-    return weights.load(ARCHITECTURE, config, tmp_path / "theirs.safetensors", layout)
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -126,7 +84,10 @@ def test_a_tiny_net_computes_what_timm_computes(name, tmp_path):
         expected = reference.forward_features(images)
         assert not close(expected[0], expected[1])  # the image matters
         assert close(net.features(images), expected)
-        assert close(net.pooled(images), reference.forward_head(expected, pre_logits=True))
+        answer = net.pooled(images)
+        if config.pooling == "distilled":  # both tokens, of which timm gives the mean
+            answer = answer.unflatten(1, (2, -1)).mean(1)
+        assert close(answer, reference.forward_head(expected, pre_logits=True))
         assert close(net(images), reference(images))
         assert close(for_inference(net)(images), reference(images))
 
@@ -170,35 +131,6 @@ def test_the_first_files_of_torchvision_are_read(tmp_path):
         assert close(net(images_for(config)), reference(images_for(config)))
 
 
-@pytest.mark.parametrize(
-    ("build", "changes"),
-    [
-        (vit_of_transformers, {"eps": 1e-12}),
-        (dinov2_of_transformers, {"layer_scale": 0.1, "pooling": "class_mean"}),
-        (dinov2_of_transformers, {"layer_scale": 0.1, "pooling": "class_mean", "registers": 2}),
-        (
-            dinov2_of_transformers,
-            {"layer_scale": 0.1, "pooling": "class_mean", "mlp": "gated", "activation": "silu", "hidden": 88, "registers": 2},
-        ),
-    ],
-    ids=["vit", "dinov2", "registers", "gated"],
-)
-@torch.no_grad()
-def test_a_tiny_net_computes_what_transformers_computes(build, changes, tmp_path):
-    config = tiny(**changes)
-    # 88 is what a ratio of four comes to in a gated MLP of width 32.
-    reference = randomised(build(tiny(**{**changes, "hidden": 128 if config.mlp == "gated" else 64})))
-    reference.save_pretrained(tmp_path / "theirs")
-    net = weights.load(ARCHITECTURE, config, tmp_path / "theirs/model.safetensors", "transformers")
-    images = images_for(config)
-    assert close(net(images), reference(images).logits)
-
-    rules = ARCHITECTURE.rules("transformers", config, list(net.state_dict()))
-    weights.save(net, tmp_path / "theirs/model.safetensors", rules)
-    again = type(reference).from_pretrained(tmp_path / "theirs").eval()
-    assert close(again(images).logits, reference(images).logits)
-
-
 @pytest.mark.parametrize("name", TINY)
 def test_timm_loads_the_export_and_computes_the_same(name, tmp_path):
     config = tiny(**TINY[name])
@@ -212,18 +144,15 @@ def test_timm_loads_the_export_and_computes_the_same(name, tmp_path):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_has_the_tensors_of_timms(name):
     with torch.device("meta"):
-        theirs = timm.create_model(name, num_classes=VARIANTS[name].num_classes).state_dict()
+        theirs = timm.create_model(name, num_classes=VARIANTS[name].num_classes, weight_init="skip").state_dict()
         ours = ViT(VARIANTS[name]).state_dict()
-    mapped = {}
-    for rule in ARCHITECTURE.rules("timm", VARIANTS[name], list(ours)):
-        (whole,), parts = rule.theirs[0], [ours[part].shape for part in rule.ours]
-        mapped[whole] = torch.Size([sum(part[0] for part in parts), *parts[0][1:]]) if len(parts) > 1 else parts[0]
-    assert mapped == {name: tensor.shape for name, tensor in theirs.items()}
+    written = keymap.save(ARCHITECTURE.rules("timm", VARIANTS[name], list(ours)), ours)
+    assert {name: tensor.shape for name, tensor in written.items()} == {name: tensor.shape for name, tensor in theirs.items()}
 
 
 @pytest.mark.full
 @pytest.mark.parametrize(
-    "name", [name for name, config in VARIANTS.items() if config.image <= 224 or (config.patch == 14 and config.width < 1024)]
+    "name", [name for name, config in VARIANTS.items() if config.image <= 224 or (config.layer_scale and config.width < 1024)]
 )
 @torch.no_grad()
 def test_every_published_variant_computes_what_timm_computes(name, tmp_path):
@@ -232,11 +161,13 @@ def test_every_published_variant_computes_what_timm_computes(name, tmp_path):
     net = ours_of(reference, config, tmp_path, "timm")
     images = images_for(config)[:1]
     assert close(net.features(images), reference.forward_features(images))
+    assert close(net(images), reference(images))
 
 
-def test_what_timm_publishes_is_loaded(tmp_path):
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
+def test_what_timm_publishes_is_loaded(name, tmp_path):
     torch.manual_seed(0)
-    reference = timm.create_model("vit_tiny_patch16_224", num_classes=7).eval()
+    reference = timm.create_model(name, num_classes=7).eval()
     timm.models.save_for_hf(reference, tmp_path, model_config={"label_names": list("abcdefg")}, safe_serialization=True)
     given = json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]
     classify = bestiary.load(tmp_path, device="cpu", precision="fp32")
@@ -252,6 +183,25 @@ def test_what_timm_publishes_is_loaded(tmp_path):
         assert close(again(images), reference(images))
 
 
+def test_what_timm_publishes_without_a_head_embeds(tmp_path):
+    torch.manual_seed(0)
+    reference = timm.create_model("vit_tiny_patch16_224", num_classes=0).eval()
+    timm.models.save_for_hf(reference, tmp_path, safe_serialization=True)
+    embed = bestiary.load(tmp_path, device="cpu", precision="fp32")
+    assert embed.card.task == "image-embedding"
+    images = images_for(embed.net.config)
+    with torch.no_grad():
+        assert close(embed.inference(images), reference(images))
+
+
+def test_what_timm_calls_a_pooling_is_said_and_checked():
+    published = ARCHITECTURE.configs["timm"]
+    described = {"architecture": "vit_base_patch16_siglip_224", "num_classes": 0, "global_pool": "map"}
+    assert ARCHITECTURE.configure(published.read(described)) == VARIANTS["vit_base_patch16_siglip_224"]
+    with pytest.raises(LayoutError, match="global_pool: 'avg'"):
+        published.read({**described, "global_pool": "avg"})
+
+
 def test_an_image_size_of_ones_own_goes_to_timm_and_back(tmp_path):
     published = ARCHITECTURE.configs["timm"]
     config = replace(VARIANTS["vit_small_patch16_224"], image=256, num_classes=5)
@@ -261,6 +211,66 @@ def test_an_image_size_of_ones_own_goes_to_timm_and_back(tmp_path):
     assert published.write(VARIANTS["vit_small_patch16_384"]) == {"architecture": "vit_small_patch16_384", "num_classes": 1000}
     with pytest.raises(LayoutError, match=r"img_size: \[256, 224\]"):
         published.read({**written, "model_args": {"img_size": [256, 224]}})
+
+
+@torch.no_grad()
+def test_what_is_left_over_of_the_learned_size_is_not_seen(tmp_path):
+    """As in so400m of SigLIP, which has patches of 14 in an image of 384."""
+    config = tiny(image=37)
+    reference = randomised(timm_net(config, dynamic=False))
+    net, images = ours_of(reference, config, tmp_path, "timm"), images_for(config)
+    assert close(net(images), reference(images))
+    assert close(net(images), net(images[..., :32, :32]))
+    with pytest.raises(InputError, match="37 × 38"):
+        net(images_for(config, 37, 38))
+
+
+@torch.no_grad()
+def test_training_gets_the_logits_of_both_heads_of_a_distilled_net(tmp_path):
+    config = tiny(**TINY["distilled"])
+    reference = randomised(timm_net(config))
+    net, images = ours_of(reference, config, tmp_path, "timm"), images_for(config)
+    reference.set_distilled_training()
+    expected = reference.train()(images)
+    for ours, theirs in zip(net.head.both(net.pooled(images)), expected, strict=True):
+        assert close(ours, theirs)
+    assert not close(*expected)
+
+
+@pytest.mark.parametrize("name", ["distilled", "siglip"])
+@torch.no_grad()
+def test_what_differs_from_the_plain_net_is_exported_and_runs_elsewhere(name):
+    """The contract's tests take the plain one."""
+    net = randomised(ViT(tiny(**TINY[name])))
+    images = torch.cat([images_for(net.config), images_for(net.config) + 1])
+    program = torch.export.export(net, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=2, max=64)},))
+    assert close(program.module()(images[:3]), net(images[:3]))
+    assert close(torch.compile(net, fullgraph=True, backend="aot_eager")(images), net(images))
+    with FakeTensorMode(shape_env=ShapeEnv()), torch.device("cuda"):
+        assert for_inference(ViT(net.config))(torch.randn(2, 3, 32, 32)).device.type == "cuda"
+
+
+def test_heads_are_replaced_as_the_config_then_says():
+    for changes in (TINY["distilled"], {**CLIP, "head_bias": False}, {}):
+        net = ViT(tiny(**changes)).double()
+        net.replace_head(3)
+        assert net.config.num_classes == 3 and net.head(net.pooled(images_for(net.config).double())).shape == (2, 3)
+        twin = ViT(net.config).state_dict()
+        assert {name: tensor.shape for name, tensor in net.state_dict().items()} == {
+            name: tensor.shape for name, tensor in twin.items()
+        }
+    with pytest.raises(InputError, match="leaves nothing"):
+        net.replace_head(0)
+
+
+@torch.no_grad()
+def test_the_config_says_how_positions_of_another_grid_come_about():
+    smooth = randomised(ViT(tiny()))
+    sharp = ViT(tiny(antialias=False)).eval()
+    sharp.load_state_dict(smooth.state_dict())
+    for sides, same in (((32, 32), True), ((40, 48), False), ((16, 24), False)):
+        images = images_for(smooth.config, *sides)
+        assert close(smooth(images), sharp(images)) == same
 
 
 def test_a_net_without_a_head_has_none_to_replace():
@@ -275,10 +285,12 @@ def test_a_size_without_a_whole_number_of_patches_is_refused(height, width):
 
 
 def test_configs_that_cannot_be_are_refused():
-    with pytest.raises(LayoutError, match="no whole number of patches"):
-        tiny(patch=9)
-    with pytest.raises(LayoutError, match="needs a class token"):
+    with pytest.raises(LayoutError, match="32 pixels hold no patch of 33"):
+        tiny(patch=33)
+    with pytest.raises(LayoutError, match="needs 1 class tokens, and has 0"):
         tiny(class_tokens=0)
+    with pytest.raises(LayoutError, match="needs 2 class tokens, and has 1"):
+        tiny(pooling="distilled")
 
 
 @pytest.mark.parametrize("layout", ["torchvision", "transformers"])
