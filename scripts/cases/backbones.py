@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def backbones_fp32(bench: Bench) -> Iterator[Row]:
     """Each net at fp32, and that the logits agree."""
     for name, share in SHARES.items():
         net, peer, images = pair(name)
-        times = bench.alternate(lambda: logits(net, images), lambda: logits(peer, images))
+        times = bench.alternate(partial(logits, net, images), partial(logits, peer, images))
         yield times.share(f"{name}, {len(images)} images of 224², fp32", "timm", at_most=share)
         ours, theirs = logits(net, images), logits(peer, images)
         difference = (ours - theirs).abs().max() / theirs.abs().max().clamp(min=1)
@@ -41,7 +42,7 @@ def backbones_bf16(bench: Bench) -> Iterator[Row]:
     """The Vision Transformer at bf16, both of them."""
     need_bf16()
     net, peer, images = pair("vit-b16", torch.bfloat16)
-    times = bench.alternate(lambda: logits(net, images), lambda: logits(peer, images))
+    times = bench.alternate(partial(logits, net, images), partial(logits, peer, images))
     yield times.share(f"vit-b16, {len(images)} images of 224², bf16", "timm", at_most=0.8)
 
 
@@ -51,7 +52,7 @@ def backbones_fast(bench: Bench) -> Iterator[Row]:
     for name, speed in FAST.items():
         net, _, low = pair(name, torch.bfloat16)
         _, peer, images = pair(name)
-        times = bench.alternate(lambda: logits(net, low), lambda: logits(peer, images))
+        times = bench.alternate(partial(logits, net, low), partial(logits, peer, images))
         yield times.speed(f"{name}, {len(images)} images of 224², precision fast", "timm", at_least=speed)
 
 
