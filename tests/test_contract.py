@@ -10,14 +10,18 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from bestiary.core import weights
+from bestiary.core.groups import blocks_of
+from bestiary.core.layers import DropPath
 from bestiary.core.runtime import InferenceNet, for_inference
 from bestiary.table import ARCHITECTURES, find_architecture
+from bestiary.vision.backbone import Backbone
 
 
 @dataclass(frozen=True)
 class Case:
     config: dict
     inputs: callable  # device → the arguments of a batch of three
+    layouts: tuple[str, ...] | None = None  # published ones that can say this config; None: all of the architecture's
 
 
 def tokens_and_mask(device):
@@ -34,6 +38,17 @@ def images(device):
     return (torch.linspace(-1, 1, 3 * 3 * 64 * 64, device=device).reshape(3, 3, 64, 64),)
 
 
+def scenes(device):
+    return images(device)  # of nets that answer for every place, and have no pooled features
+
+
+def images_and_mask(device):
+    places, sides = torch.arange(64, device=device), torch.tensor([[64, 64], [64, 33], [40, 64]], device=device)
+    rows, columns = (places < side[:, None] for side in sides.T)
+    return *images(device), rows[:, :, None] & columns[:, None]
+
+
+OF_IMAGES = (images, scenes, images_and_mask)
 ENCODER = {"layers": 2, "width": 32, "heads": 4, "hidden": 48, "vocabulary": 50, "positions": 16}
 DECODER = {
     "layers": 2,
@@ -50,11 +65,39 @@ DECODER = {
 GEMMA = {**DECODER, "tied": True, "norm": "rms_offset", "activation": "gelu_tanh", "embedding_scale": 32**0.5}
 LLAMA3 = {"kind": "llama3", "factor": 4, "slow": 1, "fast": 4, "trained": 8}
 STAGES = ((3, 1, 1, 8, 1), (3, 2, 2, 16, 2), (5, 2, 2, 24, 1))
+LINES = (((3, 8, 8, True, "relu", 1),), ((3, 24, 16, False, "relu", 2), (5, 32, 16, True, "hard_swish", 1)))
+MIT = {
+    "depths": (1, 2),
+    "widths": (8, 16),
+    "heads": (1, 2),
+    "reductions": (2, 1),
+    "expansions": (2, 2),
+    "patches": (7, 3),
+    "strides": (4, 2),
+}
 CASES = {
     "bert": Case(ENCODER, tokens_and_mask),
     "convnext": Case({"depths": [1, 2], "widths": [8, 16], "num_classes": 5}, images),
+    "depth": Case(
+        {
+            "encoder": {"image": 48, "layers": 3, "width": 32, "heads": 4, "hidden": 48, "layer_scale": 0.1, "num_classes": 0},
+            **{"layers": (0, 1, 2), "widths": (4, 8, 8), "scales": (2, 1, 0.5), "fusion": 8, "hidden": 4},
+        },
+        scenes,
+    ),
+    "detr": Case(
+        {
+            "backbone": {"block": "basic", "depths": (1, 1, 1), "width": 8, "group_width": 8, "num_classes": 0},
+            **{"layers": 2, "decoder_layers": 2, "width": 32, "heads": 4, "hidden": 48, "queries": 5, "num_classes": 3},
+        },
+        images_and_mask,
+    ),
     "distilbert": Case({**ENCODER, "segments": 0, "pooler": "relu", "head": "classes", "num_classes": 3}, tokens_and_mask),
-    "efficientnet": Case({"stem": 8, "top": 32, "stages": STAGES, "num_classes": 5, "padding": "same"}, images),
+    "efficientnet": Case(
+        {"stem": 8, "top": 32, "stages": STAGES, "num_classes": 5, "padding": "same"},
+        images,
+        layouts=("timm", "efficientnet-lite-pytorch"),
+    ),
     "gemma": Case(GEMMA, tokens_and_mask),
     "gemma2": Case(
         {**GEMMA, "order": "sandwich", "windows": [3, None], "query_scalar": 9, "softcap": 5.0, "logits_softcap": 3.0},
@@ -67,6 +110,8 @@ CASES = {
     "gpt2": Case(ENCODER, tokens_and_mask),
     "llama": Case({**DECODER, "scaling": LLAMA3, "tied": True}, tokens_and_mask),
     "mistral": Case({**DECODER, "windows": [3]}, tokens_and_mask),
+    "mit": Case({**MIT, "num_classes": 5}, images),
+    "mobilenetv3": Case({"stem": 8, "top": 32, "pooled": 16, "stages": LINES, "num_classes": 5}, images),
     "modernbert": Case(
         {**ENCODER, "layers": 3, "window": 2, "head": "classes", "num_classes": 3, "pooling": "mean"}, tokens_and_mask
     ),
@@ -74,6 +119,8 @@ CASES = {
     "qwen3": Case({**DECODER, "query_key_norm": True, "tied": True}, tokens_and_mask),
     "resnet": Case({"depths": (1, 2, 1), "width": 8, "groups": 2, "group_width": 4, "num_classes": 5}, images),
     "roberta": Case({**ENCODER, "segments": 1, "head": "mask"}, tokens_and_mask),
+    "segformer": Case({**MIT, "decoder": 12, "num_classes": 5}, scenes),
+    "swin": Case({"window": 3, "depths": (2, 1), "heads": (2, 4), "width": 8, "num_classes": 5}, images),
     "t5": Case(
         {"layers": 2, "decoder_layers": 2, "width": 32, "heads": 4, "head_width": 6, "hidden": 48, "vocabulary": 50},
         texts_and_their_beginnings,
@@ -109,9 +156,14 @@ def inputs(case):
     return case.inputs("cpu")
 
 
+def parts(output):
+    """The tensors of an output, which is one or a tuple of them."""
+    return output if isinstance(output, tuple) else (output,)
+
+
 def close(a, b):
-    a, b = a.detach(), b.detach()
-    return float((a - b).abs().max()) <= 1e-5 * max(1.0, float(b.abs().max()))
+    pairs = [(a.detach(), b.detach()) for a, b in zip(parts(a), parts(b), strict=True)]
+    return all(float((a - b).abs().max()) <= 1e-5 * max(1.0, float(b.abs().max())) for a, b in pairs)
 
 
 def test_every_architecture_has_a_case():
@@ -119,22 +171,22 @@ def test_every_architecture_has_a_case():
 
 
 def test_output_is_finite_and_the_batch_kept(net, inputs):
-    output = net(*inputs)
-    assert len(output) == 3 and output.isfinite().all()
+    assert all(len(part) == 3 and part.isfinite().all() for part in parts(net(*inputs)))
 
 
 def test_gradients_reach_every_parameter(net, inputs):
     net.train()
-    net(*inputs).square().sum().backward()
+    sum(part.square().sum() for part in parts(net(*inputs))).backward()
     # A norm after a bias takes the bias away again, and segment embeddings are asked for sentence A only.
     reached = [name for name, parameter in net.named_parameters() if parameter.grad is not None]
     assert reached == [name for name, _ in net.named_parameters()]
 
 
 def test_one_input_alone_gives_what_it_gives_among_others(net, inputs):
-    together = net(*inputs)
+    together = parts(net(*inputs))
     for index in range(3):
-        assert close(net(*(value[index : index + 1] for value in inputs)), together[index : index + 1])
+        alone = net(*(value[index : index + 1] for value in inputs))
+        assert close(alone, tuple(part[index : index + 1] for part in together))
 
 
 def test_the_form_for_inference_computes_the_same(net, inputs):
@@ -154,8 +206,8 @@ def test_inference_follows_a_change_of_weights(net, inputs):
 
 
 @pytest.mark.parametrize("layout", ["native", "published"])
-def test_saved_is_loaded(net, architecture, inputs, tmp_path, layout):
-    layouts = ["native"] if layout == "native" else list(architecture.layouts)
+def test_saved_is_loaded(net, architecture, case, inputs, tmp_path, layout):
+    layouts = ["native"] if layout == "native" else list(case.layouts or architecture.layouts)
     for layout in layouts:
         path = tmp_path / f"{layout}.safetensors"
         weights.save(net, path, architecture.rules(layout, net.config, list(net.state_dict())))
@@ -165,9 +217,31 @@ def test_saved_is_loaded(net, architecture, inputs, tmp_path, layout):
 
 
 def test_copies_and_pickles_compute_the_same(net, inputs):
-    expected = net(*inputs)
-    assert torch.equal(copy.deepcopy(net)(*inputs), expected)
-    assert torch.equal(pickle.loads(pickle.dumps(net))(*inputs), expected)
+    expected = parts(net(*inputs))
+    for twin in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert all(map(torch.equal, parts(twin(*inputs)), expected))
+
+
+@pytest.mark.parametrize("case", [name for name, case in CASES.items() if case.inputs in OF_IMAGES], indirect=True)
+def test_checkpointed_training_computes_the_same(net, inputs):
+    """Results, gradients and statistics to the last bit, though blocks are computed twice and now and then dropped."""
+    counts, found = [], []
+    for checkpoint in (False, True):
+        twin, calls = copy.deepcopy(net).train(), []
+        backbone = next(part for part in twin.modules() if isinstance(part, Backbone))
+        backbone.checkpoint = checkpoint
+        for part in twin.modules():
+            if isinstance(part, DropPath):
+                part.rate = 0.3
+        for block in blocks_of(backbone):
+            block.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        torch.manual_seed(0)
+        outputs = parts(twin(*inputs))
+        sum(part.square().sum() for part in outputs).backward()
+        counts.append(len(calls))
+        found.append([*outputs, *(parameter.grad for parameter in twin.parameters()), *twin.buffers()])
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+    assert counts[1] == 2 * counts[0] > 0
 
 
 def test_compiles_without_a_break(net, inputs):
@@ -191,9 +265,10 @@ def test_onnx_computes_the_same(net, inputs, tmp_path):
         torch.onnx.export(net, inputs, path, dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [given.name for given in session.get_inputs()]
-    (output,) = session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
-    expected = net(*inputs).detach()
-    assert float((torch.from_numpy(output) - expected).abs().max()) <= 1e-4 * max(1.0, float(expected.abs().max()))
+    outputs = session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
+    for output, expected in zip(outputs, parts(net(*inputs)), strict=True):
+        difference = (torch.from_numpy(output) - expected).detach().abs().max()
+        assert float(difference) <= 1e-4 * max(1.0, float(expected.detach().abs().max()))
 
 
 @pytest.mark.parametrize("form", [lambda net: net, for_inference], ids=["plain", "for_inference"])
@@ -202,5 +277,5 @@ def test_runs_on_another_device(architecture, case, form):
     with FakeTensorMode(shape_env=ShapeEnv()), torch.device("cuda"):
         net = architecture.net(architecture.configure(case.config)).eval()
         output = form(net)(*case.inputs("cuda"))
-    tensors = [*net.parameters(), *net.buffers(), output]
+    tensors = [*net.parameters(), *net.buffers(), *parts(output)]
     assert {tensor.device.type for tensor in tensors} == {"cuda"}

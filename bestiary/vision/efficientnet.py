@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from bestiary.core.architecture import Architecture
-from bestiary.core.convolution import CONVOLUTIONS, ConvNorm, NoResidual, Residual, SqueezeExcite, conv_norm
+from bestiary.core.convolution import conv_norm
 from bestiary.core.keymap import Rule, linear
-from bestiary.core.layers import ACTIVATIONS
+from bestiary.errors import LayoutError
 from bestiary.vision.backbone import Backbone
+from bestiary.vision.bottleneck import BottleneckSpec, LayerSpec, build_stages, rounded, timm_block, torchvision_block
 from bestiary.vision.published import TimmConfig, TimmFolder
 
 
@@ -38,7 +38,7 @@ class EfficientNetConfig:
     activation: Literal["silu", "relu6"] = "silu"
     padding: Literal["symmetric", "same"] = "symmetric"  # of convolutions with a stride; same is TensorFlow's
     eps: float = 1e-5  # of every norm; 1e-3 in weights that come from TensorFlow
-    num_classes: int = 1000
+    num_classes: int = 1000  # 0: there is no head, and the net gives pooled features
     in_channels: int = 3  # colours of an image
     dropout: float = 0.2  # share of the pooled features that training drops
     drop_path: float = 0.2  # share of the batch for which training drops the last block; less for those before
@@ -68,12 +68,12 @@ class EfficientNet(Backbone):
     def __init__(self, config: EfficientNetConfig):
         super().__init__()
         self.config = config
-        shape = scaled(config)
-        self.stem = layer(config, config.in_channels, shape.stem, kernel=3, stride=2)
-        self.stages = nn.ModuleList(build_stages(config, shape))
-        self.top = layer(config, shape.stages[-1].channels, shape.top)
+        shape, layers = scaled(config), layer_spec(config)
+        self.stem = layers.build(config.in_channels, shape.stem, kernel=3, stride=2)
+        self.stages = nn.ModuleList(build_stages(bottlenecks(config), config.drop_path))
+        self.top = layers.build(shape.stages[-1].channels, shape.top)
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(shape.top, config.num_classes)
+        self.head = nn.Linear(shape.top, config.num_classes) if config.num_classes else nn.Identity()
 
     def embed(self, images: Tensor) -> Tensor:
         return self.stem(images)  # (n, stem, h / 2, w / 2)
@@ -85,42 +85,32 @@ class EfficientNet(Backbone):
         return self.dropout(features.mean((2, 3)))  # (n, top)
 
 
-class MBConv(nn.Module):
-    """The inverted bottleneck (Sandler et al. 2018, arXiv:1801.04381): wide within, narrow between blocks."""
-
-    def __init__(self, config: EfficientNetConfig, stage: Stage, inputs: int, stride: int, drop_path: float):
-        super().__init__()
-        hidden, squeezed = inputs * stage.expansion, round(inputs * config.squeeze)
-        activation = ACTIVATIONS[config.activation]
-        self.expand = layer(config, inputs, hidden) if stage.expansion > 1 else nn.Identity()
-        self.depthwise = layer(config, hidden, hidden, stage.kernel, stride, groups=hidden)
-        self.excite = SqueezeExcite(hidden, squeezed, activation()) if squeezed else nn.Identity()
-        self.project = ConvNorm(CONVOLUTIONS[config.padding](hidden, stage.channels, 1), nn.Identity(), eps=config.eps)
-        self.join = Residual(drop_path) if stride == 1 and inputs == stage.channels else NoResidual()
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        x = self.expand(inputs)  # (n, hidden, h, w)
-        x = self.depthwise(x)  # (n, hidden, h / stride, w / stride)
-        x = self.excite(x)
-        x = self.project(x)  # (n, channels, h / stride, w / stride)
-        return self.join(x, inputs)
+def layer_spec(config: EfficientNetConfig) -> LayerSpec:
+    """What the convolutions have in common."""
+    return LayerSpec(padding=config.padding, activation=config.activation, eps=config.eps)
 
 
-def layer(config: EfficientNetConfig, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> ConvNorm:
-    """A convolution with the padding, norm and activation of the config."""
-    convolution = CONVOLUTIONS[config.padding](inputs, outputs, kernel, stride, groups)
-    return ConvNorm(convolution, ACTIVATIONS[config.activation](), eps=config.eps)
-
-
-def build_stages(config: EfficientNetConfig, shape: Shape) -> Iterator[nn.Sequential]:
-    """The blocks of each stage. The deeper a block lies, the more often training drops it."""
-    inputs, depth, total = shape.stem, 0, sum(stage.repeats for stage in shape.stages)
+def bottlenecks(config: EfficientNetConfig) -> list[list[BottleneckSpec]]:
+    """The blocks of each stage."""
+    shape, stages = scaled(config), []
+    inputs = shape.stem
     for stage in shape.stages:
         blocks = []
         for stride in [stage.stride] + [1] * (stage.repeats - 1):
-            blocks.append(MBConv(config, stage, inputs, stride, drop_path=config.drop_path * depth / total))
-            inputs, depth = stage.channels, depth + 1
-        yield nn.Sequential(*blocks)
+            block = BottleneckSpec(
+                inputs=inputs,
+                hidden=inputs * stage.expansion,
+                outputs=stage.channels,
+                kernel=stage.kernel,
+                stride=stride,
+                layers=layer_spec(config),
+                squeezed=round(inputs * config.squeeze),
+                squeeze_activation=config.activation,
+            )
+            blocks.append(block)
+            inputs = stage.channels
+        stages.append(blocks)
+    return stages
 
 
 class Shape(NamedTuple):
@@ -151,43 +141,45 @@ def scaled(config: EfficientNetConfig) -> Shape:
     )
 
 
-def rounded(channels: float) -> int:
-    """The nearest multiple of 8, or the next where the nearest would take away more than a tenth."""
-    nearest = max(8, int(channels + 4) // 8 * 8)
-    return nearest if nearest >= 0.9 * channels else nearest + 8
-
-
 def timm_layout(config: EfficientNetConfig) -> list[Rule]:
-    """The keys of timm, which numbers the norms of a block in their order, so that the first is not always the same part's."""
+    """The keys of timm."""
     rules = [*conv_norm("conv_stem", "bn1", "stem")]
-    for i, stage in enumerate(scaled(config).stages):
-        parts = [("conv_pw", "expand"), ("conv_dw", "depthwise"), ("conv_pwl", "project")]
-        if stage.expansion == 1:
-            parts = [("conv_dw", "depthwise"), ("conv_pw", "project")]
-        for j in range(stage.repeats):
-            theirs, ours = f"blocks.{i}.{j}", f"stages.{i}.{j}"
-            for number, (convolution, part) in enumerate(parts, start=1):
-                rules += conv_norm(f"{theirs}.{convolution}", f"{theirs}.bn{number}", f"{ours}.{part}")
-            if config.squeeze:
-                rules += linear(f"{theirs}.se.conv_reduce", f"{ours}.excite.reduce")
-                rules += linear(f"{theirs}.se.conv_expand", f"{ours}.excite.expand")
-    return [*rules, *conv_norm("conv_head", "bn2", "top"), *linear("classifier", "head")]
+    for i, blocks in enumerate(bottlenecks(config)):
+        for j, block in enumerate(blocks):
+            rules += timm_block(block, f"blocks.{i}.{j}", f"stages.{i}.{j}")
+    return [*rules, *conv_norm("conv_head", "bn2", "top"), *(linear("classifier", "head") if config.num_classes else ())]
+
+
+def torchvision_layout(config: EfficientNetConfig) -> list[Rule]:
+    """The keys of torchvision, which counts stem, stages and top in one row."""
+    if (config.padding, config.activation, config.squeeze) != ("symmetric", "silu", 0.25):
+        raise LayoutError(
+            "torchvision computes EfficientNet with padding: symmetric, activation: silu, squeeze: 0.25 alone\n"
+            "take the layout timm"
+        )
+    stages = bottlenecks(config)
+    rules = [*conv_norm("features.0.0", "features.0.1", "stem")]
+    for i, blocks in enumerate(stages):
+        for j, block in enumerate(blocks):
+            rules += torchvision_block(block, f"features.{i + 1}.{j}", f"stages.{i}.{j}")
+    top = f"features.{len(stages) + 1}"
+    return [*rules, *conv_norm(f"{top}.0", f"{top}.1", "top"), *(linear("classifier.1", "head") if config.num_classes else ())]
 
 
 def efficientnet_pytorch_layout(config: EfficientNetConfig) -> list[Rule]:
     """The keys of efficientnet-pytorch and efficientnet-lite-pytorch, which count the blocks through all stages."""
     rules = [*conv_norm("_conv_stem", "_bn0", "stem")]
-    blocks = [(f"stages.{i}.{j}", stage) for i, stage in enumerate(scaled(config).stages) for j in range(stage.repeats)]
-    for count, (ours, stage) in enumerate(blocks):
+    blocks = [(f"stages.{i}.{j}", block) for i, stage in enumerate(bottlenecks(config)) for j, block in enumerate(stage)]
+    for count, (ours, block) in enumerate(blocks):
         theirs = f"_blocks.{count}"
-        if stage.expansion > 1:
+        if block.expands:
             rules += conv_norm(f"{theirs}._expand_conv", f"{theirs}._bn0", f"{ours}.expand")
         rules += conv_norm(f"{theirs}._depthwise_conv", f"{theirs}._bn1", f"{ours}.depthwise")
         rules += conv_norm(f"{theirs}._project_conv", f"{theirs}._bn2", f"{ours}.project")
-        if config.squeeze:
+        if block.squeezed:
             rules += linear(f"{theirs}._se_reduce", f"{ours}.excite.reduce")
             rules += linear(f"{theirs}._se_expand", f"{ours}.excite.expand")
-    return [*rules, *conv_norm("_conv_head", "_bn1", "top"), *linear("_fc", "head")]
+    return [*rules, *conv_norm("_conv_head", "_bn1", "top"), *(linear("_fc", "head") if config.num_classes else ())]
 
 
 # Width, depth and dropout of each published size.
@@ -225,7 +217,7 @@ ARCHITECTURE = Architecture(
     name="efficientnet",
     config=EfficientNetConfig,
     net=EfficientNet,
-    layouts={"timm": timm_layout, "efficientnet-lite-pytorch": efficientnet_pytorch_layout},
+    layouts={"timm": timm_layout, "torchvision": torchvision_layout, "efficientnet-lite-pytorch": efficientnet_pytorch_layout},
     configs={"timm": TimmConfig(VARIANTS)},
     folders={"timm": TimmFolder(stem="conv_stem", head="classifier")},
     resized_by={"num_classes": ("head",), "in_channels": ("stem.convolution",)},

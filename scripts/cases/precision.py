@@ -28,7 +28,7 @@ def precision(bench: Bench) -> Iterator[Row]:
     texts, images = sample_texts(100), crops(Image.open(PHOTO), 64)
     computations: dict[str, Callable[[Any], Tensor]] = {
         "minilm-l6-v2": lambda model: model(texts),
-        "efficientnet-lite0": lambda model: logits_of(model, images),
+        **{f"efficientnet-lite{size}": lambda model: logits_of(model, images) for size in range(3)},
     }
     for name, compute in computations.items():
         reference = compute(bestiary.load(name, device="cpu", precision="fp32"))

@@ -18,6 +18,7 @@ from bestiary.text.tasks.generation import LanguageModelPreprocess
 from bestiary.text.tasks.masking import MaskFillerPreprocess
 from bestiary.text.tasks.tagging import TokenClassifierPreprocess
 from bestiary.text.tasks.translation import TranslatorPreprocess
+from bestiary.vision.tasks.embedding import ImageEmbedderPreprocess
 from bestiary.vision.transforms import Preprocess as ImagePreprocess
 from tests.house.documents import FENCE, ROOT
 
@@ -67,6 +68,7 @@ def test_every_key_of_a_card_is_explained() -> None:
     kinds = (
         *(EmbedderPreprocess, TextClassifierPreprocess, TokenClassifierPreprocess, MaskFillerPreprocess),
         *(QuestionAnswererPreprocess, LanguageModelPreprocess, TranslatorPreprocess, ImagePreprocess),
+        ImageEmbedderPreprocess,
     )
     fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     assert fields <= set(re.findall(r"`(\w+)`", preprocessing))

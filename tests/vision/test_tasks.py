@@ -47,6 +47,28 @@ def test_chelsea_is_a_cat(classify):
     assert all(isinstance(label, Label) and isinstance(label.score, float) for label in found)
 
 
+@pytest.mark.parametrize(
+    ("name", "labels", "scores"),
+    [
+        (
+            "efficientnet-lite1",
+            ["Egyptian cat", "tiger cat", "tabby", "lynx", "butternut squash"],
+            [0.41729, 0.24480, 0.14546, 0.01330, 0.00201],
+        ),
+        (
+            "efficientnet-lite2",
+            ["Egyptian cat", "tiger cat", "tabby", "lynx", "lens cap"],
+            [0.58359, 0.14103, 0.11094, 0.00978, 0.00201],
+        ),
+    ],
+)
+def test_larger_nets_see_a_cat_too(name, labels, scores):
+    """The scores are those of timm's nets of these names, as above."""
+    found = bestiary.load(name, device="cpu", precision="fp32")(PHOTO)
+    assert [label.name for label in found] == labels
+    assert [label.score for label in found] == pytest.approx(scores, abs=2e-3)
+
+
 def test_scores_are_probabilities_of_all_classes(classify):
     found = classify(PHOTO, top=5000)
     assert len(found) == 1000 and {label.name for label in found} == set(labels.names("imagenet-1k"))
