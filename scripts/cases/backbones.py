@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 import bestiary
 from bestiary.core import weights
@@ -54,6 +55,48 @@ def backbones_fast(bench: Bench) -> Iterator[Row]:
         _, peer, images = pair(name)
         times = bench.alternate(partial(logits, net, low), partial(logits, peer, images))
         yield times.speed(f"{name}, {len(images)} images of 224², precision fast", "timm", at_least=speed)
+
+
+def backbones_step(bench: Bench) -> Iterator[Row]:
+    """One step of fine-tuning at fp32: forward, backward, AdamW."""
+    import timm
+
+    ours = bestiary.build("vit-s16", num_classes=10)
+    theirs = timm.create_model("vit_small_patch16_224", num_classes=10).train()
+    times = bench.alternate(trainer(ours), trainer(theirs))
+    yield times.share("vit-s16, one step of fine-tuning on 16 images", "timm", at_most=0.95)
+
+
+def backbones_build(bench: Bench) -> Iterator[Row]:
+    """A net with random weights, and one with those of a saved model."""
+    seconds = bench.repeat(lambda: bestiary.build("vit-b16"))
+    yield limit("vit-b16 built with random weights", seconds, unit="s", at_most=0.7)
+    with tempfile.TemporaryDirectory() as folder:
+        published, saved = Path(folder) / "published", Path(folder) / "saved"
+        publish(timm_net("vit-b16"), published)
+        bestiary.load(published).save(saved)
+        seconds = bench.repeat(lambda: bestiary.build(saved, pretrained=True))
+    yield limit("vit-b16 built with the weights of a file", seconds, unit="s", at_most=0.15)
+
+
+def trainer(net: nn.Module) -> Callable[[], None]:
+    """A step of fine-tuning."""
+    images, labels = torch.randn(16, 3, 224, 224), torch.arange(16) % 10
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        cross_entropy(net(images), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def publish(net: Any, folder: Path) -> None:
+    """Write a net of timm as its hub does."""
+    from timm.models import save_for_hf
+
+    save_for_hf(net, folder, safe_serialization=True)
 
 
 def pair(name: str, dtype: torch.dtype = torch.float32) -> tuple[Net, Net, Tensor]:
