@@ -17,6 +17,7 @@ import bestiary
 from bestiary.core import weights
 from bestiary.core.rows import for_encoding
 from bestiary.core.runtime import InferenceNet
+from bestiary.core.training import for_training
 from bestiary.scripts.benchmark import Bench, Row, limit
 from bestiary.scripts.cases import need_bf16
 from bestiary.table import find_architecture
@@ -61,7 +62,7 @@ def backbones_step(bench: Bench) -> Iterator[Row]:
     """One step of fine-tuning at fp32: forward, backward, AdamW."""
     import timm
 
-    ours = bestiary.build("vit-s16", num_classes=10)
+    ours = for_training(bestiary.build("vit-s16", num_classes=10))
     theirs = timm.create_model("vit_small_patch16_224", num_classes=10).train()
     times = bench.alternate(trainer(ours), trainer(theirs))
     yield times.share("vit-s16, one step of fine-tuning on 16 images", "timm", at_most=0.95)
@@ -82,7 +83,7 @@ def backbones_build(bench: Bench) -> Iterator[Row]:
 def trainer(net: nn.Module) -> Callable[[], None]:
     """A step of fine-tuning."""
     images, labels = torch.randn(16, 3, 224, 224), torch.arange(16) % 10
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
 
     def step() -> None:
         optimizer.zero_grad()
