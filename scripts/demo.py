@@ -3,15 +3,19 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
-import torch  # noqa: F401  imported here, so that the times below are the models' own
+import torch.nn.functional as F  # here, so that the times below are the models' own
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 import bestiary
+from bestiary.vision.drawing import draw_boxes
 
 PHOTO = Path(__file__).with_name("chelsea.jpg")
+EYE, PIECE = (135, 80, 211, 156), 60  # the corners of one eye, and the side of a piece, in pixels of the photo
 SENTENCES = [
     "The cat sleeps on the warm windowsill.",
     "A kitten is napping in the sun.",
@@ -27,13 +31,15 @@ console = Console(highlight=False)
 
 
 def main() -> None:
-    name_the_animal()
+    folder = Path(mkdtemp(prefix="bestiary-"))
+    classify = name_the_animal(folder)
+    find_the_other_eye(classify.embedder(), folder)
     compare_sentences()
     ask_a_question()
 
 
-def name_the_animal() -> None:
-    """The five likeliest of the 1,000 classes of ImageNet."""
+def name_the_animal(folder: Path) -> Any:
+    """The five likeliest of the 1,000 classes of ImageNet, and what in the photo speaks for the first."""
     console.rule("efficientnet-lite0: what is in this photo?", align="left")
     classify, loading = timed(lambda: bestiary.load("efficientnet-lite0"))
     labels, computing = timed(lambda: classify(PHOTO))
@@ -43,7 +49,27 @@ def name_the_animal() -> None:
     for label in labels[:5]:
         table.add_row(label.name, f"{label.score:.1%}", "█" * round(40 * label.score))
     console.print(table)
+
+    explanation = classify.explain(PHOTO)
+    explanation.plot().save(folder / "explained.png")
+    console.print(f"\nWhat speaks for {labels[0].name}? Drawn in {folder / 'explained.png'}, and roughly:", soft_wrap=True)
+    for row in F.adaptive_avg_pool2d(explanation.values[None], (13, 40))[0].tolist():
+        console.print("".join(" ░▒▓█"[min(int(5 * value), 4)] for value in row).rstrip())
     tell_costs(classify, loading, computing)
+    return classify
+
+
+def find_the_other_eye(embed: Any, folder: Path) -> None:
+    """Of many pieces of the photo's right half, the one whose vector is nearest to that of the eye in its left half."""
+    console.rule("efficientnet-lite0, its vectors: where is the other eye?", align="left")
+    photo = Image.open(PHOTO)
+    lefts, tops = range(photo.width // 2, photo.width - PIECE, 15), range(0, photo.height - PIECE, 30)
+    boxes = [(left, top, left + PIECE, top + PIECE) for left in lefts for top in tops]
+    (match,), computing = timed(lambda: embed.search(photo.crop(EYE), map(photo.crop, boxes), top=1))
+
+    draw_boxes(photo, [EYE, boxes[match.index]], ["an eye", "the other"]).save(folder / "eyes.png")
+    console.print(f"Of {len(boxes)} pieces, the one most like an eye: {folder / 'eyes.png'}", soft_wrap=True)
+    console.print(f"\ncomputed in {computing:.2f} s\n")
 
 
 def compare_sentences() -> None:

@@ -191,7 +191,9 @@ def _show_person(card: Card | DatasetCard, files: list[dict[str, Any]]) -> None:
 
     from bestiary.cli.markdown import render
 
-    facts = {**_facts(card), "size": as_size(card.size)}
+    facts = _facts(card)
+    if "size" in facts:
+        facts["size"] = as_size(card.size)
     for number, source in enumerate(card.sources):
         facts["sources" if number == 0 else " " * number] = _source(source)
     grid = Table.grid(padding=(0, 2))
@@ -200,7 +202,7 @@ def _show_person(card: Card | DatasetCard, files: list[dict[str, Any]]) -> None:
     terminal = console()
     terminal.print(grid)
     terminal.print()
-    short = [{**record, "sha256": f"{(record['sha256'] or '')[:12]}…"} for record in files]
+    short = [{**record, "sha256": record["sha256"] and f"{record['sha256'][:12]}…"} for record in files]
     emit_table([column.key for column in FILE_COLUMNS], [[form(record[key]) for key, form in FILE_COLUMNS] for record in short])
     terminal.print()
     for line in render(clean(card.text).strip()):

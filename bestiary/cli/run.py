@@ -24,7 +24,7 @@ from bestiary.errors import InputError
     "--save",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Draw the result and write the picture: out.png, and of several inputs out-1.png, out-2.png and so on.",
+    help="Draw what was found in images and write the picture: out.png, and of several inputs out-1.png, out-2.png and so on.",
 )
 @trust_options
 @shared_options
@@ -61,8 +61,9 @@ def _draw(results: Sequence[Any], path: Path, name: str) -> None:
         numbered = path if len(results) == 1 else path.with_stem(f"{path.stem}-{number}")
         try:
             result.plot().save(numbered)
-        except OSError as error:
-            raise InputError(f"{numbered} cannot be written: {error.strerror or error}\ngive another file") from None
+        except (OSError, ValueError) as error:  # ValueError: a format that does not take such pictures
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{numbered} cannot be written: {reason}\ngive another file") from None
 
 
 def _read(inputs: Iterable[str]) -> Iterator[str]:

@@ -48,7 +48,7 @@ def test_shared_options_stand_before_the_verb_or_after_it(beasts: Zoo) -> None:
     ("arguments", "found"),
     [
         (["griffin"], ["griffin-large", "griffin-small"]),
-        (["*n-small"], ["griffin-small"]),
+        (["*fin-small"], ["griffin-small"]),
         (["griffin", "--task", "text-embedding"], ["griffin-large", "griffin-small"]),
         (["griffin", "--task", "image-classification"], []),
         (["griffin*", "--task", "text-embedding"], ["griffin-large", "griffin-small"]),
@@ -127,6 +127,16 @@ def test_verbs_that_move_files_import_no_torch(beasts: Zoo, arguments: list[str]
         timeout=60,
     )  # fmt: skip
     assert completed.returncode == 0, completed.stderr
+
+
+def test_what_no_card_pins_is_shown_without_size_and_digest(beasts: Zoo) -> None:
+    code, shown = beasts.terminal("show", "detr-resnet-50")
+    assert code == 0
+    facts, file = shown.partition("hf facebook/detr-resnet-50 at main")[::2]
+    assert "object-detection" in facts and "size   " not in facts
+    (line,) = (line for line in file.splitlines() if "model.safetensors" in line)
+    assert line.split() == ["model.safetensors", "weights", "no"]
+    assert "90.9 MB" in (known := beasts.terminal("show", "minilm-l6-v2")[1]) and "53aa51172d14…" in known
 
 
 def test_data_sets_are_listed_shown_and_pulled_too(beasts: Zoo) -> None:

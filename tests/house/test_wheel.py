@@ -53,5 +53,7 @@ def test_the_version_is_the_package_s(installed: Environment) -> None:
 
 
 def test_the_scripts_run_from_the_installed_package(installed: Environment) -> None:
-    printed = installed.run("python", "-m", "bestiary.scripts.demo", cwd=installed.folder)
+    printed = installed.run("python", "-m", "bestiary.scripts.demo", cwd=installed.folder, TMPDIR=str(installed.folder))
     assert "tabby" in printed
+    (folder,) = installed.folder.glob("bestiary-*")
+    assert {path.name for path in folder.iterdir()} == {"explained.png", "eyes.png"}
