@@ -12,6 +12,8 @@ from torch import nn
 
 from bestiary import conversion
 from bestiary.core import runtime, weights
+from bestiary.core.quantise import quantise
+from bestiary.core.rows import for_decoding
 from bestiary.core.task import Saver, Task
 from bestiary.errors import InputError
 from bestiary.hub.card import Card
@@ -76,13 +78,15 @@ def load(
         if not bridge:
             raise InputError(f"{card.name} is not in the zoo, transformers computes it\npass bridge=True (--bridge)")
         return _bridged(task, card, agreed.fetch(card, settings, standard_progress()), dtype, target)
+    if precision in runtime.QUANTISED and task.derive is not for_decoding:
+        raise InputError(f"precision={precision!r} is for models that generate token by token\ntake fp32, bf16 or fp16")
     architecture = find_architecture(card.architecture)
     config = architecture.configure(card.config)
     files, store = agreed.fetch(card, settings, standard_progress()), Store(settings.home)
     paths, parts = conversion.safetensors(files, store), conversion.parts(files, store)
     net = weights.load(architecture, config, paths, card.layout, dtype=dtype, device=target)
     if precision in runtime.QUANTISED:
-        net = _quantised(net, precision, task)
+        net = quantise(net, precision)
     return task(net, card, {**files, **parts}, Saver(save, export))
 
 
@@ -104,22 +108,13 @@ def build(name: str | os.PathLike[str], pretrained: bool = False, **changes: Any
     architecture = find_architecture(card.architecture)
     config = architecture.configure({**card.config, **changes})
     if not pretrained:
-        return architecture.net(config)
+        return architecture.build(config)
     published = architecture.configure(card.config)
     resized = [field for field in architecture.resized_by if getattr(config, field) != getattr(published, field)]
     fresh = [part for field in resized for part in architecture.resized_by[field]]
     paths = conversion.safetensors(trust.fetch(card, settings, standard_progress()), Store(settings.home))
     unread = weights.names_in_file(architecture, published, card.layout, fresh) if fresh else ()
     return weights.load(architecture, config, paths, card.layout, fresh=fresh, unread=unread).train()
-
-
-def _quantised(net: nn.Module, precision: str, task: type[Task]) -> nn.Module:
-    from bestiary.core.quantise import quantise
-    from bestiary.core.rows import for_decoding
-
-    if task.derive is not for_decoding:
-        raise InputError(f"precision={precision!r} is for models that generate token by token\ntake fp32, bf16 or fp16")
-    return quantise(net, precision)
 
 
 def _bridged(

@@ -11,7 +11,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from bestiary.core import weights
 from bestiary.core.groups import blocks_of
-from bestiary.core.layers import DropPath
+from bestiary.core.residual import DropPath
 from bestiary.core.runtime import InferenceNet, for_inference
 from bestiary.table import ARCHITECTURES, find_architecture
 from bestiary.vision.backbone import Backbone
@@ -81,7 +81,7 @@ CASES = {
     "depth": Case(
         {
             "encoder": {"image": 48, "layers": 3, "width": 32, "heads": 4, "hidden": 48, "layer_scale": 0.1, "num_classes": 0},
-            **{"layers": (0, 1, 2), "widths": (4, 8, 8), "scales": (2, 1, 0.5), "fusion": 8, "hidden": 4},
+            **{"layers": (0, 1, 2), "widths": (4, 8, 8), "scales": (2, 1, 0.5), "fusion_width": 8, "head_width": 4},
         },
         scenes,
     ),
@@ -119,7 +119,7 @@ CASES = {
     "qwen3": Case({**DECODER, "query_key_norm": True, "tied": True}, tokens_and_mask),
     "resnet": Case({"depths": (1, 2, 1), "width": 8, "groups": 2, "group_width": 4, "num_classes": 5}, images),
     "roberta": Case({**ENCODER, "segments": 1, "head": "mask"}, tokens_and_mask),
-    "segformer": Case({**MIT, "decoder": 12, "num_classes": 5}, scenes),
+    "segformer": Case({**MIT, "decoder_width": 12, "num_classes": 5}, scenes),
     "swin": Case({"window": 3, "depths": (2, 1), "heads": (2, 4), "width": 8, "num_classes": 5}, images),
     "t5": Case(
         {"layers": 2, "decoder_layers": 2, "width": 32, "heads": 4, "head_width": 6, "hidden": 48, "vocabulary": 50},

@@ -220,6 +220,33 @@ def test_build_replaces_only_the_head():
         bestiary.build("efficientnet-lite0", pretrained=True, depth_multiplier=2.0)
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("vit-b16", {"num_classes": -1}, "num_classes: -1\nwanted: 0 or more"),
+        ("vit-b16", {"num_classes": "ten"}, "num_classes: 'ten', which should be int"),
+        ("vit-b16", {"img_size": 225}, "no field img_size\nits fields: image, "),
+        ("vit-b16", {"in_channels": 0}, "embedding.patch.weight empty"),
+        ("vit-b16", {"layers": -2}, "layers: -2"),
+        ("vit-b16", {"heads": 0}, "0 heads cannot divide"),
+        ("vit-b16", {"activation": "gleu"}, "no activation 'gleu'\nit is one of gelu, "),
+        ("vit-b16", {"drop_path": 1.5}, "drop_path: 1.09"),
+        ("swin-tiny", {"window": 0}, "a window of 0"),
+        ("swin-tiny", {"depths": [-1, 1, 1, 1]}, "depths: -1"),
+        ("convnext-tiny", {"dropout": 2.0}, "convnext makes no net: dropout"),
+        ("resnet18", {"depths": []}, "resnet makes no net"),
+        ("segformer-b0", {"num_classes": 0}, "decoder.classifier.weight empty"),
+        ("detr-resnet-50", {"num_classes": 0}, "no classes"),
+        ("detr-resnet-50", {"backbone": {"kind": "resnet"}}, "backbone"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_build_refuses_what_makes_no_net(name, changes, message):
+    with pytest.raises(bestiary.LayoutError) as caught, torch.device("meta"):
+        bestiary.build(name, **changes)
+    assert message in str(caught.value) and len(str(caught.value).splitlines()) <= 3
+
+
 @pytest.mark.parametrize("changes", [{"num_layers": 3}, {"layers": "three"}])
 def test_build_checks_changes_by_name_and_type(changes):
     with pytest.raises(bestiary.LayoutError, match=next(iter(changes))):

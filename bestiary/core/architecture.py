@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,7 +62,22 @@ class Architecture:
 
     def configure(self, values: Mapping[str, Any]) -> Any:
         """Our config from plain values, checked by name and type. Raises LayoutError that names the field."""
-        return record(self.config, values, f"the config of {self.name}")
+        config, whose = record(self.config, values, f"the config of {self.name}"), f"the config of {self.name}"
+        for name, number in _numbers(asdict(config)):
+            if number < 0:
+                raise LayoutError(f"{whose} has {name}: {number}\nwanted: 0 or more")
+        return config
+
+    def build(self, config: Any) -> nn.Module:
+        """The net of a config, with random weights. Raises LayoutError for one that makes no net, or a part of it empty."""
+        try:
+            net = self.net(config)
+        except (ArithmeticError, LookupError, ValueError) as error:  # of torch, or of sizes that do not fit one another
+            raise LayoutError(f"the config of {self.name} makes no net: {error}\ncorrect what it was given") from error
+        empty = next((name for name, parameter in net.named_parameters() if not parameter.numel()), None)
+        if empty is not None:
+            raise LayoutError(f"the config of {self.name} leaves {empty} empty\ngive 1 or more for its sizes")
+        return net
 
     def rules(self, layout: str, config: Any, names: Collection[str]) -> Sequence[Rule]:
         """The key map of a layout for this config; `names` are those of the net's state."""
@@ -71,3 +86,15 @@ class Architecture:
         if layout not in self.layouts:
             raise LayoutError(f"{self.name} has no layout {layout!r}\nits layouts: {', '.join([*self.layouts, NATIVE])}")
         return self.layouts[layout](config)
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers in plain values, each with the name of the field that it stands in."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _numbers(part, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _numbers(part, name)
+    elif isinstance(value, (int, float)):
+        yield name, value

@@ -36,7 +36,7 @@ class AttentionSpec:
     softcap: float | None = None  # scores s become softcap · tanh(s / softcap)
 
     def __post_init__(self) -> None:
-        if self.head_width is None and self.width % self.heads:
+        if self.heads < 1 or (self.head_width is None and self.width % self.heads):
             raise LayoutError(f"{self.heads} heads cannot divide a width of {self.width}\ncorrect the config")
         if self.heads % self.kv_heads:
             raise LayoutError(f"{self.heads} heads cannot share {self.kv_heads} of keys and values\ncorrect the config")

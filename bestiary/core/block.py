@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from bestiary.core.attention import AttentionSpec
 from bestiary.core.context import Context
-from bestiary.core.layers import DropPath, LayerScale, MlpSpec, NormSpec
+from bestiary.core.layers import LayerScale, MlpSpec, NormSpec
+from bestiary.core.residual import DropPath
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from bestiary.core.keymap import Rule, Tensors, norm, same
-from bestiary.core.layers import DropPath, in_place
+from bestiary.core.layers import in_place
 from bestiary.core.runtime import for_inference
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -172,37 +172,6 @@ class ExciteInPlace(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mul_(self.scale(x.mean((2, 3), keepdim=True)))
-
-
-class Residual(nn.Module):
-    """Joins a branch with the input it started from, and drops it now and then while training.
-
-    At inference the sum is written over the branch.
-    """
-
-    def __init__(self, drop_path: float):
-        super().__init__()
-        self.drop = DropPath(drop_path)
-
-    def forward(self, branch: Tensor, x: Tensor) -> Tensor:
-        return x + self.drop(branch)
-
-    def for_inference(self) -> nn.Module:
-        return ResidualInPlace()
-
-
-class ResidualInPlace(nn.Module):
-    """What a Residual computes, without a further tensor for the sum."""
-
-    def forward(self, branch: Tensor, x: Tensor) -> Tensor:
-        return branch.add_(x)
-
-
-class NoResidual(nn.Module):
-    """The branch alone, where its shape is not that of the input."""
-
-    def forward(self, branch: Tensor, x: Tensor) -> Tensor:
-        return branch
 
 
 def conv_norm(their_convolution: str, their_norm: str, ours: str) -> tuple[Rule, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bestiary.core.tables import causes_of, is_full, no_room, quiet
+from bestiary.core.table_faults import causes_of, is_full, no_room
+from bestiary.core.tables import quiet
 from bestiary.errors import BestiaryError
 
 if TYPE_CHECKING:

@@ -136,6 +136,11 @@ def prefixed(prefixes: tuple[str, ...], rules: Iterable[Rule]) -> tuple[Rule, ..
     )
 
 
+def within(part: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """The rules of a net that is a part of ours, by that name."""
+    return tuple(rule.renamed(rule.theirs, [f"{part}.{name}" for name in rule.ours]) for rule in rules)
+
+
 @dataclass(frozen=True)
 class Step:
     """A rule with the spelling that a given file uses."""

@@ -18,7 +18,12 @@ class Label(NamedTuple):
 
 
 def class_names(given: Sequence[str] | None, count: int, card: str) -> tuple[str, ...]:
-    """The names of the classes of a card's model: those given, or else their numbers. Raises LayoutError for too few or many."""
+    """The names of the classes of a card's model: those given, or else their numbers.
+
+    Raises LayoutError for too few or many, and for a model without classes.
+    """
+    if count < 1:
+        raise LayoutError(f"{card} has no classes to name\nits net was saved without a head: load it by a task that needs none")
     names = tuple(map(str, range(count))) if given is None else tuple(given)
     if len(names) != count:
         raise LayoutError(f"{card} has {len(names)} labels for {count} classes\nmend `labels` in the card")
@@ -27,7 +32,7 @@ def class_names(given: Sequence[str] | None, count: int, card: str) -> tuple[str
 
 def check_top(top: object) -> None:
     """Raise InputError for what is not a number of answers."""
-    if not (isinstance(top, int) and top >= 1):
+    if not (isinstance(top, int) and top >= 1) or isinstance(top, bool):
         raise InputError(f"top={top!r} is not a number of answers\ngive 1 or more")
 
 

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bestiary.errors import LayoutError
+
 
 class QuickGelu(nn.Module):
     """x · sigmoid(1.702 x), the approximation of GELU that CLIP was trained with."""
@@ -97,6 +99,10 @@ class MlpSpec:
     kind: Literal["plain", "gated"] = "plain"
     bias: bool = True
 
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise LayoutError(f"there is no activation {self.activation!r}\nit is one of {', '.join(ACTIVATIONS)}")
+
     def build(self) -> nn.Module:
         return MLPS[self.kind](self)
 
@@ -175,26 +181,6 @@ class LayerScale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weight
-
-
-class DropPath(nn.Module):
-    """While training, a branch is dropped for a random share `rate` of the batch (Huang et al. 2016, arXiv:1603.09382).
-
-    What remains is scaled up, so that the mean stays. `rate` lies in [0, 1).
-    """
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
-            return x
-        kept = x.new_empty(x.shape[0], *[1] * (x.dim() - 1)).bernoulli_(1 - self.rate)
-        return x * kept / (1 - self.rate)
-
-    def extra_repr(self) -> str:
-        return f"rate={self.rate:g}"
 
 
 MLPS: dict[str, Callable[[MlpSpec], nn.Module]] = {"plain": Mlp, "gated": GatedMlp}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from bestiary.core.keymap import Operation, Rule, Tensors
 from bestiary.errors import LayoutError
+
+PROJECTIONS = ("query", "key", "value")  # in the order in which files fuse them
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,12 @@ def transposed(theirs: str, ours: str) -> Rule:
 def split(theirs: str, *ours: str) -> Rule:
     """Tensors of ours that are one in the file, end to end."""
     return Rule(((theirs,),), ours, Split(len(ours)))
+
+
+def fused(theirs: str, ours: str, parts: Sequence[str]) -> tuple[Rule, Rule]:
+    """Layers of ours whose weights are one tensor in the file, and whose biases another: `theirs` ends before `weight`."""
+    weight, bias = (split(f"{theirs}{kind}", *(f"{ours}.{part}.{kind}" for part in parts)) for kind in ("weight", "bias"))
+    return weight, bias
 
 
 def joined(theirs: tuple[str, ...], ours: str, *, dim: int) -> Rule:

@@ -6,9 +6,6 @@ converted to Arrow once, in its own cache (HF_DATASETS_CACHE), a few megabytes a
 
 from __future__ import annotations
 
-import csv
-import errno
-import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
-from bestiary.errors import BestiaryError, DiskFullError, InputError
+from bestiary.core.table_faults import explained
+from bestiary.errors import InputError
 
 if TYPE_CHECKING:
     import datasets
@@ -116,7 +114,7 @@ def open_rows(files: Files, split: str, *, streaming: bool = False, columns: Seq
             rows = datasets.load_dataset(builder, data_files=paths, split=split, streaming=streaming, **options)
             empty = next(iter(rows), None) is None if streaming else len(rows) == 0
     except Exception as error:  # its own, and whatever pandas, Arrow and the disk raise
-        raise _explained(files, error) from error
+        raise explained(error, _named(files), files.names, files.format) from error
     if empty:
         raise InputError(f"{_named(files)} holds no rows\ngive a file that does")
     return pick_columns(rows, columns, _named(files))
@@ -172,24 +170,6 @@ def quiet() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def causes_of(error: BaseException) -> list[BaseException]:
-    """An error and what led to it, the innermost last."""
-    causes = [error]
-    while inner := causes[-1].__cause__ or causes[-1].__context__:
-        causes.append(inner)
-    return causes
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether this says that the disk takes no more."""
-    return isinstance(error, OSError) and error.errno == errno.ENOSPC
-
-
-def no_room(whose: str) -> DiskFullError:
-    """What to raise then."""
-    return DiskFullError(f"{whose}: no room for its rows\nfree some space, or point HF_DATASETS_CACHE elsewhere")
-
-
 def _hidden(name: str) -> bool:
     return any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
 
@@ -220,47 +200,3 @@ def _format(names: Sequence[str], whose: str) -> str:
 
 def _named(files: Files) -> str:
     return files.names[0] if len(files.names) == 1 else f"{files.names[0]} with {len(files.names) - 1} more"
-
-
-def _explained(files: Files, error: Exception) -> BestiaryError:
-    """What was wrong: with the disk, with a line of a file, or else what the innermost error says."""
-    causes = causes_of(error)
-    if any(map(is_full, causes)):
-        return no_room(_named(files))
-    for name in files.names:
-        if fault := _fault(Path(name), files.format):
-            return InputError(f"{name}: {fault}\ncorrect it there, or give another file")
-    reason = "".join(filter(str.isprintable, (str(causes[-1]).splitlines() or [type(causes[-1]).__name__])[0]))
-    return InputError(f"{_named(files)} cannot be read as {files.format}: {reason[:200]}\ncheck the file")
-
-
-def _fault(path: Path, form: str) -> str | None:
-    """The first line of a file that is wrong, and how; the file has been found unreadable already."""
-    if path.stat().st_size == 0:
-        return "the file is empty"
-    if form == "parquet":
-        return None
-    line = 0
-    with path.open("rb") as file:
-        for line, content in enumerate(file, 1):
-            try:
-                text = content.decode("utf-8-sig" if line == 1 else "utf-8")
-                if form == "jsonl" and text.strip() and not isinstance(json.loads(text), Mapping):
-                    return f"line {line} is not a JSON object"
-            except UnicodeDecodeError:
-                return f"line {line} is not UTF-8"
-            except ValueError as error:
-                return f"line {line} is not JSON: {error}"
-    return _row_fault(path, "\t" if form == "tsv" else ",") if form in ("csv", "tsv") else None
-
-
-def _row_fault(path: Path, separator: str) -> str | None:
-    """What Python's own reader finds wrong with a csv."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file, delimiter=separator)
-        header, below = next(rows, []), False
-        for row in rows:
-            below = True
-            if len(row) > len(header):
-                return f"line {rows.line_num} has {len(row)} columns, the header {len(header)}"
-    return None if below else "no rows below the header"

@@ -97,7 +97,7 @@ class Task(ABC):
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """The items in lists of `size`, the last one shorter, read as they are asked for. Raises InputError for a size below 1."""
-    if size < 1:
-        raise InputError(f"batch_size={size} is not a number of inputs\ngive 1 or more")
+    if not isinstance(size, int) or size < 1:
+        raise InputError(f"batch_size={size!r} is not a number of inputs\ngive 1 or more")
     source = iter(items)
     return iter(lambda: list(islice(source, size)), [])

@@ -44,7 +44,7 @@ def load(
     paths = [path] if isinstance(path, Path) else path
     with _without_garbage_collection():
         with torch.device("meta"), _WithoutRandomValues():
-            net = architecture.net(config)
+            net = architecture.build(config)
         names = list(net.state_dict())
         random = {name for name in names if name.startswith(tuple(f"{module}." for module in fresh))}
         rules = [*architecture.rules(layout, config, names), *keymap.ignored(*unread)]
@@ -63,7 +63,7 @@ def load(
 def names_in_file(architecture: Architecture, config: Any, layout: str, modules: Collection[str]) -> set[str]:
     """What a file of this layout may call the tensors of these modules of the net of `config`."""
     with torch.device("meta"), _WithoutRandomValues():
-        names = list(architecture.net(config).state_dict())
+        names = list(architecture.build(config).state_dict())
     beginnings = tuple(f"{module}." for module in modules)
     rules = [rule for rule in architecture.rules(layout, config, names) if any(name.startswith(beginnings) for name in rule.ours)]
     return {name for rule in rules for spelling in rule.theirs for name in spelling}

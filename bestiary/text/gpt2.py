@@ -18,7 +18,7 @@ from bestiary.core.configmap import Fields, TransformersConfig
 from bestiary.core.context import Mask, look
 from bestiary.core.keymap import Rule, each, ignored, norm, prefixed, same, tied
 from bestiary.core.layers import MlpSpec, NormSpec, TiedHead
-from bestiary.core.operations import split, split_transposed, transposed
+from bestiary.core.operations import PROJECTIONS, split, split_transposed, transposed
 from bestiary.errors import LayoutError
 from bestiary.text.published_decoder import TransformersDecoder
 
@@ -75,7 +75,7 @@ class Gpt2(nn.Module):
 
 
 def transformers_layout(config: Gpt2Config) -> list[Rule]:
-    projections = [f"blocks.{{i}}.attention.{name}" for name in ("query", "key", "value")]
+    projections = [f"blocks.{{i}}.attention.{name}" for name in PROJECTIONS]
     decoder = [
         same("wpe.weight", "positions.weight"),
         *each(

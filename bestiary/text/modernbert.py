@@ -16,7 +16,7 @@ from bestiary.core.configparts import GLOBAL, LOCAL
 from bestiary.core.context import Mask, look
 from bestiary.core.keymap import Rule, each, linear, prefixed, same, tied
 from bestiary.core.layers import MlpSpec, NormSpec
-from bestiary.core.operations import split
+from bestiary.core.operations import PROJECTIONS, split
 from bestiary.core.rotary import RotarySpec
 from bestiary.errors import LayoutError
 from bestiary.text.heads import RESIZED_BY, HeadKind, HeadSpec, TransformSpec, head_rules
@@ -111,7 +111,7 @@ def block(config: ModernBertConfig, norm: NormSpec, layer: int) -> BlockSpec:
 
 def transformers_layout(config: ModernBertConfig) -> list[Rule]:
     prefixes = ("", "model.") if config.head == "none" else ("model.", "")
-    projections = (f"blocks.{{i}}.attention.{name}.weight" for name in ("query", "key", "value"))
+    projections = (f"blocks.{{i}}.attention.{name}.weight" for name in PROJECTIONS)
     encoder = [
         same("embeddings.norm.weight", "embedding_norm.weight"),
         *each(

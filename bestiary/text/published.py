@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bestiary.core.architecture import Description
+from bestiary.core.configclasses import Classes, count_classes, named_classes, names_of_classes, unnamed_classes
 from bestiary.core.configmap import ConfigMap, Fields, read_json
 from bestiary.errors import LayoutError
 from bestiary.text.heads import WITH_CLASSES, HeadKind
@@ -41,7 +42,7 @@ POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 class EncoderHead:
     """The part of a config.json that says what follows an encoder: the class that it was saved by, and the classes' names."""
 
-    keys = ("architectures", "id2label", "label2id", "num_labels")
+    keys = ("architectures", *Classes.keys)
 
     def __init__(self, name: str):
         self.name = name  # what the names of the architecture's classes begin with
@@ -53,13 +54,11 @@ class EncoderHead:
             known = ", ".join(f"{self.name}{suffix}" for suffix in CLASSES)
             raise LayoutError(f"config.json has architectures: {names!r}\nthe zoo computes one of {known}")
         head = CLASSES[suffix]
-        count = len(published.get("id2label") or ()) or published.get("num_labels", 2)
-        return {"head": head, "num_classes": count if head in WITH_CLASSES else None}
+        return {"head": head, "num_classes": count_classes(published) if head in WITH_CLASSES else None}
 
     def write(self, config: Any) -> Fields:
         suffix = next(suffix for suffix, head in CLASSES.items() if head == config.head)
-        names = [f"LABEL_{index}" for index in range(config.num_classes or 0)]
-        return {"architectures": [f"{self.name}{suffix}"], **(_labels(names) if names else {})}
+        return {"architectures": [f"{self.name}{suffix}"], **(unnamed_classes(config.num_classes) if config.num_classes else {})}
 
 
 class TransformersEncoder:
@@ -94,11 +93,10 @@ class TransformersEncoder:
         elif task == "text-classification":
             usual = "single_label_classification" if fields["num_classes"] > 1 else "multi_label_classification"
             preprocess["scores"] = SCORES[config.get("problem_type") or usual]
-        names = config.get("id2label") if fields["head"] in WITH_CLASSES else None
         return Description(
             task=task,
             preprocess=preprocess,
-            labels=tuple(names[index] for index in sorted(names, key=int)) if names else None,
+            labels=names_of_classes(config) if fields["head"] in WITH_CLASSES else None,
             files={"tokenizer.json": "tokenizer"},
             config={"head": "none", "num_classes": None} if embeds else {},  # though its class may have another
         )
@@ -114,17 +112,10 @@ class TransformersEncoder:
         if "mask" in card.preprocess:
             tokenizer["mask_token"] = card.preprocess["mask"]
         files = {
-            "config.json": {**config, **(_labels(card.labels) if card.labels else {}), **_problem(card.preprocess)},
+            "config.json": {**config, **(named_classes(card.labels) if card.labels else {}), **_problem(card.preprocess)},
             "tokenizer_config.json": tokenizer,
         }
         return files if card.task != "text-embedding" else {**files, **_sentence_files(card.preprocess, fields["width"])}
-
-
-def _labels(names: Any) -> Fields:
-    return {
-        "id2label": {str(index): name for index, name in enumerate(names)},
-        "label2id": {name: index for index, name in enumerate(names)},
-    }
 
 
 def _problem(preprocess: Mapping[str, Any]) -> Fields:

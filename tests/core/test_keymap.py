@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bestiary.core.keymap import Rule, each, ignored, linear, load, norm, plan, prefixed, same, save, tied
+from bestiary.core.keymap import Rule, each, ignored, linear, load, norm, plan, prefixed, same, save, tied, within
 from bestiary.errors import LayoutError
 
 RULES = [
@@ -41,6 +41,13 @@ def test_old_names_and_prefixes_are_read_and_todays_are_written():
     ours = read(rules, old, ["norm.weight", "norm.bias"])
     assert torch.equal(ours["norm.weight"], torch.ones(2))
     assert list(save(rules, ours)) == ["LayerNorm.weight", "LayerNorm.bias"]
+
+
+def test_a_net_within_another_keeps_its_names_in_files():
+    rules = prefixed(("model.", ""), within("encoder", linear("proj", "projection")))
+    ours = {"encoder.projection.weight": torch.eye(2), "encoder.projection.bias": torch.ones(2)}
+    assert list(save(rules, ours)) == ["model.proj.weight", "model.proj.bias"]
+    assert read(rules, {"proj.weight": torch.eye(2), "proj.bias": torch.ones(2)}, list(ours)).keys() == ours.keys()
 
 
 def test_an_operation_may_join_and_split():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bestiary.core.keymap import load, plan, save
-from bestiary.core.operations import interleaved, joined, shifted, split, split_transposed, squeezed, transposed
+from bestiary.core.operations import fused, interleaved, joined, shifted, split, split_transposed, squeezed, transposed
 from bestiary.errors import LayoutError
 
 MATRICES = {name: torch.randn(3, 4) for name in ("query", "key", "value")}
@@ -32,6 +32,15 @@ def test_what_is_written_is_read_again_without_a_copy(rule, ours, shape):
     again = read(rule, theirs)
     assert list(again) == list(ours) and all(torch.equal(again[name], ours[name]) for name in ours)
     assert all(tensor.untyped_storage().data_ptr() == theirs["fused"].untyped_storage().data_ptr() for tensor in again.values())
+
+
+def test_weights_and_biases_are_fused_each_for_themselves():
+    weight, bias = fused("qkv.", "attention", ("query", "key", "value"))
+    theirs = {"qkv.weight": torch.cat(list(MATRICES.values())), "qkv.bias": torch.cat(list(VECTORS.values()))}
+    for rule, ours in ((weight, MATRICES), (bias, VECTORS)):
+        (kind,) = rule.theirs[0]
+        found = read(rule, {kind: theirs[kind]})
+        assert all(torch.equal(found[f"attention.{part}.{kind.removeprefix('qkv.')}"], ours[part]) for part in ours)
 
 
 def test_parts_follow_one_another():
