@@ -58,7 +58,7 @@ def folder_card(folder: Path, store: Store, bridge: Bridge | None = None) -> Car
     if folder.suffix == GGUF and folder.is_file():
         return _gguf_card(folder, store)
     if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}\ngive the name of a card, or a folder that holds a model")
+        raise InputError(f"there is no folder {folder}\ngive a card's name, a folder that holds a model, or hf:owner/repo")
     path = folder / CARD
     if _is_saved(path):
         return read_card(path)

@@ -24,10 +24,15 @@ class Backbone(nn.Module):
     the same numbers with less memory, for a third more time.
     """
 
-    config: Any  # the net's own, with a field num_classes
+    config: Any  # the net's own, with the fields num_classes and in_channels
     stages: nn.ModuleList
     head: nn.Module
     checkpoint = False
+
+    @property
+    def smallest(self) -> int:
+        """The shortest side that an image may have, in pixels."""
+        return 1
 
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
@@ -62,8 +67,8 @@ class Backbone(nn.Module):
         return x
 
     def features(self, images: Tensor) -> Tensor:
-        """What the net sees in images (n, in_channels, h, w), before it is pooled."""
-        x = self.embed(images)
+        """What the net sees in images (n, in_channels, h, w), before it is pooled. Raises InputError for what are none."""
+        x = self._begin(images)
         for stage in self.stages:
             x = self.advance(stage, x)
         return self.finish(x)
@@ -82,14 +87,10 @@ class Backbone(nn.Module):
         """What comes out of these stages, in the order asked for; -1 is the last. Later stages are not computed.
 
         With `normalized` each goes through the norm that stands behind the last, in nets that have one; with `as_maps` tokens
-        are laid out as (n, channels, h, w). Raises InputError for a stage that the net does not have.
+        are laid out as (n, channels, h, w). Raises InputError for a stage that the net does not have, and as `features` does.
         """
-        count = len(self.stages)
-        wanted = [layer + count if layer < 0 else layer for layer in layers]
-        for layer, place in zip(layers, wanted, strict=True):
-            if not 0 <= place < count:
-                raise InputError(f"layer {layer} is not in the net\nit has {count}: 0 to {count - 1}, or -{count} to -1")
-        x = self.embed(images)
+        wanted = [self._place(layer) for layer in layers]
+        x = self._begin(images)
         found: dict[int, Tensor] = {}
         for place, stage in enumerate(self.stages[: max(wanted, default=-1) + 1]):
             x = self.advance(stage, x)
@@ -100,10 +101,31 @@ class Backbone(nn.Module):
 
     def replace_head(self, num_classes: int) -> None:
         """A new linear head of that many classes, with random weights. Raises InputError for fewer than one."""
-        if num_classes < 1:
-            raise InputError(f"num_classes={num_classes} leaves nothing to tell apart\ngive 1 or more")
+        check_classes(num_classes)
         if not isinstance(self.head, nn.Linear):
             raise InputError("the net has no linear head to replace\nbuild it with num_classes")
         weight = self.head.weight
         self.head = nn.Linear(weight.shape[1], num_classes, device=weight.device, dtype=weight.dtype)
         self.config = replace(self.config, num_classes=num_classes)
+
+    def _begin(self, images: Tensor) -> Tensor:
+        channels, smallest = self.config.in_channels, self.smallest
+        if images.dim() != 4 or images.shape[1] != channels or min(images.shape[2:]) < smallest:
+            raise InputError(
+                f"images of the shape {tuple(images.shape)} are not what the net takes\n"
+                f"give (n, {channels}, h, w), with h and w of {smallest} pixels or more"
+            )
+        return self.embed(images)
+
+    def _place(self, layer: int) -> int:
+        """The number of a stage, counted from the first."""
+        count = len(self.stages)
+        if not isinstance(layer, int) or not -count <= layer < count:
+            raise InputError(f"layer {layer!r} is not in the net\nit has {count}: 0 to {count - 1}, or -{count} to -1")
+        return layer % count
+
+
+def check_classes(num_classes: object) -> None:
+    """Raise InputError for what is not a number of classes to tell apart."""
+    if not isinstance(num_classes, int) or num_classes < 1:
+        raise InputError(f"num_classes={num_classes!r} leaves nothing to tell apart\ngive 1 or more")

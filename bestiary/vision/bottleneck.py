@@ -11,9 +11,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from bestiary.core.convolution import CONVOLUTIONS, ConvNorm, NoResidual, Residual, SqueezeExcite, conv_norm
+from bestiary.core.convolution import CONVOLUTIONS, ConvNorm, SqueezeExcite, conv_norm
 from bestiary.core.keymap import Rule, linear
 from bestiary.core.layers import ACTIVATIONS
+from bestiary.core.residual import NoResidual, Residual
 
 
 @dataclass(frozen=True, kw_only=True)

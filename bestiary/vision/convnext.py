@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from bestiary.core.architecture import Architecture
-from bestiary.core.convolution import Residual
-from bestiary.core.keymap import Rule, linear, norm, same
+from bestiary.core.channels_last import ChannelNorm, as_maps, as_rows
 from bestiary.core.layers import GeluInPlace, LayerScale, Mlp, MlpSpec
-from bestiary.core.operations import unsqueezed
+from bestiary.core.residual import Residual, drop_paths
 from bestiary.errors import LayoutError
 from bestiary.vision.backbone import Backbone
+from bestiary.vision.convnext_layout import timm_layout, torchvision_layout
 from bestiary.vision.published import TimmConfig, TimmFolder
 
 
@@ -59,11 +59,15 @@ class ConvNeXt(Backbone):
         self.config = config
         first, last = config.widths[0], config.widths[-1]
         self.stem = nn.Sequential(nn.Conv2d(config.in_channels, first, 4, stride=4), ChannelNorm(first, config.eps))
-        rates = torch.linspace(0, config.drop_path, sum(config.depths), device="cpu").split(config.depths)
-        self.stages = nn.ModuleList(Stage(config, number, share.tolist()) for number, share in enumerate(rates))
+        by_stage = drop_paths(config.drop_path, config.depths)
+        self.stages = nn.ModuleList(Stage(config, number, rates) for number, rates in enumerate(by_stage))
         self.norm = nn.LayerNorm(last, config.eps)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(last, config.num_classes) if config.num_classes else nn.Identity()
+
+    @property
+    def smallest(self) -> int:
+        return 4 * 2 ** (len(self.config.widths) - 1)
 
     def embed(self, images: Tensor) -> Tensor:
         return self.stem(images)  # (n, widths[0], h / 4, w / 4)
@@ -75,26 +79,16 @@ class ConvNeXt(Backbone):
         return self.dropout(self.norm(features.mean((2, 3))))  # (n, widths[-1])
 
 
-class ChannelNorm(nn.LayerNorm):
-    """A layer norm over the channels of maps (n, channels, h, w)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
 class Stage(nn.Sequential):
-    """Blocks at one resolution, half that of the stage before: (n, inputs, h, w) → (n, width, h / 2, w / 2).
+    """Blocks at one resolution, half that of the stage before: (n, inputs, h, w) → (n, width, h / 2, w / 2)."""
 
-    A sequence, which training with `checkpoint` takes block by block.
-    """
-
-    def __init__(self, config: ConvNeXtConfig, number: int, drop_paths: list[float]):
+    def __init__(self, config: ConvNeXtConfig, number: int, rates: list[float]):
         super().__init__()
         inputs, width = config.widths[number - 1], config.widths[number]
         self.downsample: nn.Module = nn.Identity()  # the first stage has the resolution of the stem
         if number:
             self.downsample = nn.Sequential(ChannelNorm(inputs, config.eps), nn.Conv2d(inputs, width, 2, stride=2))
-        self.blocks = nn.Sequential(*(Block(config, width, rate) for rate in drop_paths))
+        self.blocks = nn.Sequential(*(Block(config, width, rate) for rate in rates))
 
 
 class Block(nn.Module):
@@ -108,9 +102,9 @@ class Block(nn.Module):
         self.join = Residual(drop_path)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        x = self.depthwise(inputs).permute(0, 2, 3, 1)  # (n, h, w, width)
+        x = as_rows(self.depthwise(inputs))  # (n, h, w, width)
         x = self.mlp(self.norm(x))
-        return self.join(x.permute(0, 3, 1, 2), inputs)
+        return self.join(as_maps(x), inputs)
 
 
 class ScaledMlp(Mlp):
@@ -191,45 +185,6 @@ def with_values(layer: nn.Linear, weight: Tensor, bias: Tensor) -> nn.Linear:
     twin, values = copy.copy(layer), {"weight": weight, "bias": bias}
     twin._parameters = {name: nn.Parameter(value.detach(), requires_grad=False) for name, value in values.items()}
     return twin
-
-
-def timm_layout(config: ConvNeXtConfig) -> list[Rule]:
-    """The keys of timm, in whose smallest nets the MLPs are convolutions of 1 × 1."""
-    sides = {"linear": 0, "convolution": 2}[config.timm_mlp]
-    rules = [*linear("stem.0", "stem.0"), *norm("stem.1", "stem.1")]
-    for i, depth in enumerate(config.depths):
-        rules += downsampling(f"stages.{i}.downsample", i)
-        for block in (f"stages.{i}.blocks.{j}" for j in range(depth)):
-            rules += [*linear(f"{block}.conv_dw", f"{block}.depthwise"), *norm(f"{block}.norm", f"{block}.norm")]
-            for theirs, ours in (("fc1", "up"), ("fc2", "down")):
-                rules += [unsqueezed(f"{block}.mlp.{theirs}.weight", f"{block}.mlp.{ours}.weight", sides=sides)]
-                rules += [same(f"{block}.mlp.{theirs}.bias", f"{block}.mlp.{ours}.bias")]
-            rules += {
-                "scaled": (same(f"{block}.gamma", f"{block}.mlp.scale.weight"),),
-                "competing": norm(f"{block}.mlp.grn", f"{block}.mlp.response"),
-            }[config.mlp]
-    return [*rules, *norm("head.norm", "norm"), *(linear("head.fc", "head") if config.num_classes else ())]
-
-
-def torchvision_layout(config: ConvNeXtConfig) -> list[Rule]:
-    """The keys of torchvision, which counts stem, stages and what lies between them in one row."""
-    if config.mlp != "scaled":
-        raise LayoutError("torchvision has no ConvNeXt V2\ntake the layout timm")
-    rules = [*linear("features.0.0", "stem.0"), *norm("features.0.1", "stem.1")]
-    for i, depth in enumerate(config.depths):
-        rules += downsampling(f"features.{2 * i}", i)
-        for j in range(depth):
-            theirs, ours = f"features.{2 * i + 1}.{j}", f"stages.{i}.blocks.{j}"
-            rules += [*linear(f"{theirs}.block.0", f"{ours}.depthwise"), *norm(f"{theirs}.block.2", f"{ours}.norm")]
-            rules += [*linear(f"{theirs}.block.3", f"{ours}.mlp.up"), *linear(f"{theirs}.block.5", f"{ours}.mlp.down")]
-            rules += [unsqueezed(f"{theirs}.layer_scale", f"{ours}.mlp.scale.weight", sides=2)]
-    return [*rules, *norm("classifier.0", "norm"), *(linear("classifier.2", "head") if config.num_classes else ())]
-
-
-def downsampling(theirs: str, stage: int) -> tuple[Rule, ...]:
-    """Norm and convolution between a stage and the one before; the first has none."""
-    ours = f"stages.{stage}.downsample"
-    return (*norm(f"{theirs}.0", f"{ours}.0"), *linear(f"{theirs}.1", f"{ours}.1")) if stage else ()
 
 
 # Depths, and the width of the first stage, which doubles from one to the next.

@@ -29,8 +29,8 @@ class DepthConfig:
     layers: tuple[int, ...] = (8, 9, 10, 11)  # of the encoder, counted from 0, that a map is made of
     widths: tuple[int, ...] = (48, 96, 192, 384)  # channels of a map
     scales: tuple[float, ...] = (4, 2, 1, 0.5)  # its resolution over that of the patches: a whole number, or 1 over one
-    fusion: int = 64  # channels of the maps when they are fused
-    hidden: int = 32  # channels before the last layer
+    fusion_width: int = 64  # channels of the maps when they are fused
+    head_width: int = 32  # channels before the last layer
     output: Literal["relative", "metric"] = "relative"  # without a unit, larger where nearer; in metres, larger where farther
     largest: float = 1.0  # what the output is multiplied by: the depth, in metres, that a metric net ends at
 
@@ -46,7 +46,7 @@ class DepthNet(nn.Module):
 
     >>> import torch
     >>> encoder = ViTConfig(image=56, patch=14, layers=4, width=32, heads=4, hidden=64, num_classes=0)
-    >>> net = DepthNet(DepthConfig(encoder=encoder, layers=(0, 1, 2, 3), widths=(8, 8, 16, 16), fusion=8)).eval()
+    >>> net = DepthNet(DepthConfig(encoder=encoder, layers=(0, 1, 2, 3), widths=(8, 8, 16, 16), fusion_width=8)).eval()
     >>> net(torch.randn(2, 3, 56, 84)).shape
     torch.Size([2, 56, 84])
     """
@@ -57,19 +57,19 @@ class DepthNet(nn.Module):
         self.encoder = ViT(config.encoder)
         shapes = zip(config.widths, config.scales, strict=True)
         self.reassembly = nn.ModuleList(Reassembly(config, channels, scale) for channels, scale in shapes)
-        self.coarsest = Fusion(config.fusion)
-        self.fusions = nn.ModuleList(JoiningFusion(config.fusion) for _ in config.widths[1:])
+        self.coarsest = Fusion(config.fusion_width)
+        self.fusions = nn.ModuleList(JoiningFusion(config.fusion_width) for _ in config.widths[1:])
         self.head = DepthHead(config)
 
     def forward(self, images: Tensor) -> Tensor:
         """Depth (n, h, w) of images (n, in_channels, h, w) of whole patches, normalised as the card's `preprocess` says."""
         seen = self.encoder.intermediates(images, self.config.layers, normalized=True, as_maps=True)  # (n, width, rows, columns)
-        finest, *others = (part(x) for part, x in zip(self.reassembly, seen, strict=True))  # (n, fusion, scale · rows, …)
+        finest, *others = (part(x) for part, x in zip(self.reassembly, seen, strict=True))  # (n, fusion_width, scale · rows, …)
         finer = [finest, *others[:-1]]
         x = self.coarsest(others[-1], sides(finer[-1]))
         for place in reversed(range(len(finer))):
             x = self.fusions[place](x, finer[place], sides(finer[place - 1]) if place else doubled(finest))
-        return self.head(x, sides(images))  # x is (n, fusion, 2 · scales[0] · rows, …)
+        return self.head(x, sides(images))  # x is (n, fusion_width, 2 · scales[0] · rows, …)
 
 
 def sides(x: Tensor) -> list[int]:
@@ -87,13 +87,13 @@ def enlarged(x: Tensor, size: list[int]) -> Tensor:
 
 
 class Reassembly(nn.Module):
-    """What a layer of the encoder saw, as a map to fuse: (n, width, rows, columns) → (n, fusion, scale · rows, …)."""
+    """What a layer of the encoder saw, as a map to fuse: (n, width, rows, columns) → (n, fusion_width, scale · rows, …)."""
 
     def __init__(self, config: DepthConfig, channels: int, scale: float):
         super().__init__()
         self.projection = nn.Conv2d(config.encoder.width, channels, 1)
         self.resize = resizing(channels, scale)
-        self.convolution = nn.Conv2d(channels, config.fusion, 3, padding=1, bias=False)
+        self.convolution = nn.Conv2d(channels, config.fusion_width, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.convolution(self.resize(self.projection(x)))
@@ -145,18 +145,18 @@ class JoiningFusion(Fusion):
 
 
 class DepthHead(nn.Module):
-    """The fused map as depth at the size of the images: (n, fusion, h, w) → (n, *size)."""
+    """The fused map as depth at the size of the images: (n, fusion_width, h, w) → (n, *size)."""
 
     def __init__(self, config: DepthConfig):
         super().__init__()
-        self.first = nn.Conv2d(config.fusion, config.fusion // 2, 3, padding=1)
-        self.second = nn.Conv2d(config.fusion // 2, config.hidden, 3, padding=1)
-        self.last = nn.Conv2d(config.hidden, 1, 1)
+        self.first = nn.Conv2d(config.fusion_width, config.fusion_width // 2, 3, padding=1)
+        self.second = nn.Conv2d(config.fusion_width // 2, config.head_width, 3, padding=1)
+        self.last = nn.Conv2d(config.head_width, 1, 1)
         self.output = OUTPUTS[config.output]()
         self.largest = config.largest
 
     def forward(self, x: Tensor, size: list[int]) -> Tensor:
-        x = enlarged(self.first(x), size)  # (n, fusion / 2, h, w)
+        x = enlarged(self.first(x), size)  # (n, fusion_width / 2, h, w)
         x = self.last(F.relu(self.second(x)))
         return self.largest * self.output(x).squeeze(1)
 
@@ -169,8 +169,8 @@ def _variants() -> Mapping[str, DepthConfig]:
     for size, (layers, width, heads) in encoders.items():
         learned: dict[str, Any] = {"image": 518, "patch": 14, "antialias": False, "layer_scale": 1.0, "num_classes": 0}
         encoder = ViTConfig(layers=layers, width=width, heads=heads, hidden=4 * width, **learned)
-        widths, fusion = shapes[size]
-        last = DepthConfig(encoder=encoder, layers=tuple(range(layers - 4, layers)), widths=widths, fusion=fusion)
+        widths, fusion_width = shapes[size]
+        last = DepthConfig(encoder=encoder, layers=tuple(range(layers - 4, layers)), widths=widths, fusion_width=fusion_width)
         variants[f"depth-anything-{size}"] = last
         spread = (4, 11, 17, 23) if size == "large" else (2, 5, 8, 11)
         variants[f"depth-anything-v2-{size}"] = replace(last, layers=spread)

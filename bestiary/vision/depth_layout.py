@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bestiary.core.configmap import Fields, TransformersConfig
-from bestiary.core.configparts import Constant
-from bestiary.core.keymap import Rule, each, ignored, linear, prefixed, same
+from bestiary.core.keymap import Rule, each, ignored, linear, prefixed, same, within
 from bestiary.errors import LayoutError
-from bestiary.vision import vit
-from bestiary.vision.processor import ProcessorFolder
+from bestiary.vision.processor import RESAMPLING, ProcessorFolder
+from bestiary.vision.vit_published import TRANSFORMERS_CONFIG as ENCODER_CONFIG
+from bestiary.vision.vit_transformers import transformers_layout as encoder_layout
 
 if TYPE_CHECKING:
     from bestiary.vision.depth import DepthConfig
@@ -19,11 +19,10 @@ STAGE = "stage"  # what the encoder's layers are called, which transformers coun
 
 
 def transformers_layout(config: DepthConfig) -> list[Rule]:
-    encoder = prefixed(("backbone.",), vit.ARCHITECTURE.layouts["transformers"](config.encoder))
     last = len(config.widths) - 1  # theirs count fusions from the coarsest, ours from the finest
     unused = [f"neck.fusion_stage.layers.0.residual_layer1.convolution{number}" for number in (1, 2)]
     return [
-        *(rule.renamed(rule.theirs, (f"encoder.{name}" for name in rule.ours)) for rule in encoder),
+        *prefixed(("backbone.",), within("encoder", encoder_layout(config.encoder))),
         *each(
             last + 1,
             *linear("neck.reassemble_stage.layers.{i}.projection", "reassembly.{i}.projection"),
@@ -64,49 +63,9 @@ def fusion(theirs: str, ours: str, units: Mapping[str, str]) -> Sequence[Rule]:
     ]
 
 
-class Mlp:
-    """The width of an MLP, which the file gives as a multiple of the net's."""
-
-    keys = ("mlp_ratio",)
-
-    def read(self, published: Mapping[str, Any]) -> Fields:
-        return {"hidden": int(published["hidden_size"] * published["mlp_ratio"])}
-
-    def write(self, config: Any) -> Fields:
-        return {"mlp_ratio": config.hidden // config.width}
-
-
-# What a Dinov2Config says where the file leaves it out, as files of an encoder within another net do.
-DINOV2_DEFAULTS = {
-    "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "mlp_ratio": 4, "layer_norm_eps": 1e-6,
-    "image_size": 224, "patch_size": 14, "num_channels": 3, "layerscale_value": 1.0, "drop_path_rate": 0.0,
-}  # fmt: skip
-
-DINOV2 = TransformersConfig(
-    "dinov2",
-    image="image_size",
-    patch="patch_size",
-    layers="num_hidden_layers",
-    width="hidden_size",
-    heads="num_attention_heads",
-    layer_scale="layerscale_value",
-    eps="layer_norm_eps",
-    in_channels="num_channels",
-    drop_path="drop_path_rate",
-    parts=(Mlp(), Constant(antialias=False, num_classes=0)),
-    defaults=DINOV2_DEFAULTS,
-    fixed={
-        "hidden_act": "gelu",
-        "qkv_bias": True,
-        "use_swiglu_ffn": False,
-        "apply_layernorm": True,
-        "reshape_hidden_states": False,
-        "is_encoder_decoder": False,
-    },
-    ignored=frozenset({"hidden_dropout_prob", "attention_probs_dropout_prob", "use_mask_token", "stage_names"}),
-    writes={},
-)
 PLACES = ("out_indices", "out_features")
+# What is said of an encoder only where it stands within another net; absent is as good.
+WITHIN = {"apply_layernorm": True, "reshape_hidden_states": False, "is_encoder_decoder": False}
 
 
 class Encoder:
@@ -118,7 +77,11 @@ class Encoder:
         given = published["backbone_config"]
         if given.get("model_type") != "dinov2":
             raise LayoutError(f"config.json has an encoder {given.get('model_type')!r}\nthe zoo computes depth on dinov2 only")
-        encoder = DINOV2.read({key: value for key, value in given.items() if key not in PLACES})
+        for key, value in WITHIN.items():
+            if given.get(key, value) != value:
+                raise LayoutError(f"config.json says {key}: {given[key]!r}\nthe zoo computes depth with {value!r} only")
+        alone = {key: value for key, value in given.items() if key not in (*PLACES, *WITHIN)}
+        encoder = ENCODER_CONFIG.read(alone)
         beside = published.get("patch_size", 14), published.get("reassemble_hidden_size", 384)
         if beside != (own := (encoder["patch"], encoder["width"])):
             raise LayoutError(
@@ -133,7 +96,7 @@ class Encoder:
         indices = [layer + 1 for layer in config.layers]
         places = dict(zip(PLACES, (indices, [f"{STAGE}{index}" for index in indices]), strict=True))
         return {
-            "backbone_config": {**DINOV2.write(encoder), **places},
+            "backbone_config": {**ENCODER_CONFIG.write(encoder), **WITHIN, **places},
             "patch_size": encoder.patch,
             "reassemble_hidden_size": encoder.width,
         }
@@ -159,8 +122,8 @@ CONFIG = TransformersConfig(
     "depth_anything",
     widths="neck_hidden_sizes",
     scales="reassemble_factors",
-    fusion="fusion_hidden_size",
-    hidden="head_hidden_size",
+    fusion_width="fusion_hidden_size",
+    head_width="head_hidden_size",
     parts=(Encoder(), Output()),
     fixed={
         "head_in_index": -1,
@@ -181,7 +144,7 @@ FOLDER = ProcessorFolder(
     fixed={"keep_aspect_ratio": True, "do_pad": False, "size_divisor": None},
     defaults={
         "size": {"height": 384, "width": 384},
-        "resample": 3,
+        "resample": RESAMPLING["bicubic"],
         "image_mean": [0.5, 0.5, 0.5],
         "image_std": [0.5, 0.5, 0.5],
         "ensure_multiple_of": 1,

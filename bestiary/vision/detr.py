@@ -17,8 +17,7 @@ from bestiary.core.convolution import with_frozen_norms
 from bestiary.core.layers import MlpSpec, NormSpec
 from bestiary.core.positioned import Positioned, PositionedAttentionSpec
 from bestiary.errors import LayoutError
-from bestiary.vision.detr_layout import TRANSFORMERS_CONFIG, transformers_layout
-from bestiary.vision.published_detector import TransformersDetector
+from bestiary.vision.detr_layout import CONFIG, FOLDER, transformers_layout
 from bestiary.vision.resnet import VARIANTS as RESNETS
 from bestiary.vision.resnet import ResNet, ResNetConfig
 
@@ -43,6 +42,8 @@ class DetrConfig:
     def __post_init__(self) -> None:
         if self.width % 4:
             raise LayoutError(f"a width of {self.width} has no sines and cosines for both sides\ntake a multiple of 4")
+        if self.num_classes < 1:
+            raise LayoutError("a detector of no classes finds nothing\nset num_classes to 1 or more")
         if self.backbone.num_classes:
             raise LayoutError("the backbone of a detector has no head\nset num_classes: 0 in it")
 
@@ -135,7 +136,7 @@ ARCHITECTURE = Architecture(
     config=DetrConfig,
     net=Detr,
     layouts={"transformers": transformers_layout},
-    configs={"transformers": TRANSFORMERS_CONFIG},
-    folders={"transformers": TransformersDetector()},
+    configs={"transformers": CONFIG},
+    folders={"transformers": FOLDER},
     resized_by={"num_classes": ("class_head",)},
 )

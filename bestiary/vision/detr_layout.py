@@ -1,16 +1,18 @@
-"""DETR's layout in transformers: names of tensors, and the config.json."""
+"""How transformers publishes DETR: keys, config.json, and what lies beside."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bestiary.core.configclasses import Classes
 from bestiary.core.configmap import Fields, TransformersConfig
 from bestiary.core.configparts import OneOf
-from bestiary.core.keymap import Rule, each, ignored, linear, norm, prefixed, same
+from bestiary.core.keymap import Rule, each, ignored, linear, norm, prefixed, same, within
 from bestiary.errors import LayoutError
-from bestiary.vision.processor import Classes
+from bestiary.vision.processor import FILE, RESAMPLING, ProcessorFolder
 from bestiary.vision.resnet import VARIANTS as RESNETS
 from bestiary.vision.resnet import ResNetConfig
 from bestiary.vision.resnet import layout as resnet_layout
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from bestiary.vision.detr import DetrConfig
 
 # Today's transformers calls some parts otherwise than its files do, which a file of plain `state_dict` shows.
-BACKBONES = ("model.backbone.conv_encoder.model.", "model.backbone.model.")
+PREFIXES = ("model.backbone.conv_encoder.model.", "model.backbone.model.")
 
 
 def transformers_layout(config: DetrConfig) -> list[Rule]:
@@ -43,12 +45,11 @@ def transformers_layout(config: DetrConfig) -> list[Rule]:
 
 def backbone(config: ResNetConfig) -> Iterator[Rule]:
     """Its keys are those of timm; frozen norms count no batches, though some files do."""
-    for rule in prefixed(BACKBONES, resnet_layout(config)):
-        (ours,) = rule.ours
-        if ours.endswith("num_batches_tracked"):
+    for rule in prefixed(PREFIXES, within("backbone", resnet_layout(config))):
+        if rule.ours[0].endswith("num_batches_tracked"):
             yield from ignored(*(name for names in rule.theirs for name in names))
         else:
-            yield rule.renamed(rule.theirs, [f"backbone.{ours}"])
+            yield rule
 
 
 def block(theirs: str, ours: str) -> Iterator[Rule]:
@@ -109,9 +110,7 @@ BACKBONE_CONFIG = TransformersConfig(
     in_channels="num_channels",
     parts=(Variant(), OneOf("out_indices", [1, 2, 3, 4], [4], [-1], None)),
     fixed={"features_only": True},
-    ignored=frozenset(
-        {"freeze_batch_norm_2d", "is_encoder_decoder", "out_features", "stage_names", "use_pretrained_backbone"}
-    ),
+    ignored=frozenset({"freeze_batch_norm_2d", "is_encoder_decoder", "out_features", "stage_names", "use_pretrained_backbone"}),
     writes={"use_pretrained_backbone": False},
 )
 
@@ -157,7 +156,7 @@ TRAINING = frozenset(
     + [f"{name}_loss_coefficient" for name in ("bbox", "giou", "mask", "dice")]
 )
 
-TRANSFORMERS_CONFIG = TransformersConfig(
+CONFIG = TransformersConfig(
     "detr",
     layers="encoder_layers",
     decoder_layers="decoder_layers",
@@ -179,4 +178,36 @@ TRANSFORMERS_CONFIG = TransformersConfig(
     },
     ignored=TRAINING | {"max_position_embeddings", "num_hidden_layers"},
     writes={},
+)
+
+
+EDGES = {"shortest_edge": 800, "longest_edge": 1333}  # where the file does not say it
+
+
+class DetrFolder(ProcessorFolder):
+    """The shorter side gets a size, as long as the longer keeps a limit."""
+
+    def sizes(self, given: Mapping[str, Any], folder: Path) -> Fields:
+        size = given["size"]  # older files have two numbers
+        edges = size if isinstance(size, Mapping) else {"shortest_edge": size, "longest_edge": given["max_size"]}
+        if set(edges) != set(EDGES):
+            raise LayoutError(f"{folder / FILE} has size: {size!r}\nthe zoo takes {' and '.join(EDGES)} here")
+        return {"size": edges["shortest_edge"], "longest": edges["longest_edge"]}
+
+    def size(self, preprocess: Mapping[str, Any]) -> Fields:
+        if preprocess.get("longest") is None:
+            raise LayoutError(f"a {self.processor} has a limit for the longer side\nname `longest` in the card's preprocess")
+        return dict(zip(EDGES, (preprocess["size"], preprocess["longest"]), strict=True))
+
+
+FOLDER = DetrFolder(
+    task="object-detection",
+    processor="DetrImageProcessor",
+    fit="shortest",
+    defaults={
+        **{"size": EDGES, "max_size": EDGES["longest_edge"], "resample": RESAMPLING["bilinear"]},
+        **{"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]},
+        **{"do_convert_annotations": True, "pad_size": None},  # of training, and of batches
+    },
+    fixed={"do_pad": True, "format": "coco_detection"},
 )

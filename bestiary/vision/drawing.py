@@ -85,7 +85,7 @@ def draw_masks(image: Any, mask: Any, names: Sequence[str]) -> Image.Image:
         here = classes == index
         pixels[here] = 0.4 * pixels[here] + 0.6 * np.array(colour(place))
         rows.append(Row(names[index], float(here.mean()), colour(place)))
-    return _with_rows(_from(pixels), sorted(rows, key=lambda row: -row.share))
+    return _with_rows(_as_picture(pixels), sorted(rows, key=lambda row: -row.share))
 
 
 def draw_depth(image: Any, depth: Any) -> Image.Image:
@@ -94,7 +94,7 @@ def draw_depth(image: Any, depth: Any) -> Image.Image:
     values = _stretched(_scaled(np.asarray(depth, dtype=np.float32)), picture.size, Image.Resampling.BILINEAR)
     both = Image.new("RGB", (2 * picture.width, picture.height))
     both.paste(picture, (0, 0))
-    both.paste(_from(_painted(values)), (picture.width, 0))
+    both.paste(_as_picture(_painted(values)), (picture.width, 0))
     return both
 
 
@@ -103,7 +103,7 @@ def heat_map(image: Any, values: Any) -> Image.Image:
     picture = _enlarged(image).convert("L").convert("RGB")
     heat = _stretched(np.asarray(values, dtype=np.float32).clip(0, 1), picture.size, Image.Resampling.BILINEAR)
     opacity = 0.8 * heat[:, :, None]
-    return _from((1 - opacity) * np.asarray(picture) + opacity * _painted(heat))
+    return _as_picture((1 - opacity) * np.asarray(picture) + opacity * _painted(heat))
 
 
 def colour(index: int) -> Colour:
@@ -199,5 +199,5 @@ def _painted(values: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(values)[:, :, None], colours, 0.0)
 
 
-def _from(pixels: np.ndarray) -> Image.Image:
+def _as_picture(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels.round().astype(np.uint8))

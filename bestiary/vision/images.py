@@ -51,6 +51,11 @@ def read_pixels(image: Any, name: str = "the image") -> Tensor:
     return torch.from_numpy(np.array(read_image(image, name))).permute(2, 0, 1)
 
 
+def name_of(image: Any, name: str) -> str:
+    """What errors call an image: its path or address, where it has one, or else `name`."""
+    return str(image) if isinstance(image, (str, os.PathLike)) else name
+
+
 def _opened(image: Any, name: str) -> tuple[BinaryIO, str]:
     """The file that holds an image, and what errors call it."""
     if isinstance(image, (bytes, bytearray, memoryview)):
@@ -80,6 +85,8 @@ def _decoded(file: BinaryIO, name: str) -> Image.Image:
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     """The image as `read_image` gives it: itself, where there is nothing to do but to decode it."""
+    if 0 in image.size:
+        raise InputError(f"{name} has {image.width} × {image.height} pixels, which show nothing\ngive an image of at least one")
     try:
         image.load()  # first: some formats say how they lie only behind the pixels, and TIFF is turned by this already
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:

@@ -1,23 +1,25 @@
 """The Mix Transformer, a hierarchical transformer in which nothing hangs on the size of an image (Xie et al. 2021,
 arXiv:2105.15203, section 3.1): a classifier of images, and the encoder of SegFormer.
 
-Hidden states are rows (n, h, w, width), which convolutions see as maps (n, width, h, w) without a copy.
+Within a stage hidden states are rows (n, h, w, width), which convolutions see as maps (n, width, h, w) without a copy.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
 from bestiary.core.architecture import Architecture
 from bestiary.core.attention import AttentionSpec, CrossAttention
+from bestiary.core.channels_last import AsMaps, AsRows, as_maps, as_rows
 from bestiary.core.context import Dense, Memory
-from bestiary.core.layers import DropPath, Mlp, MlpSpec
+from bestiary.core.layers import Mlp, MlpSpec
+from bestiary.core.residual import drop_paths
 from bestiary.errors import LayoutError
 from bestiary.vision.backbone import Backbone
+from bestiary.vision.hierarchical import Block
 from bestiary.vision.segformer_layout import MIT_CONFIG, MIT_FOLDER, mit_layout
 
 EPS = 1e-5  # of every norm: transformers computes with it whatever `layer_norm_eps` says
@@ -56,12 +58,17 @@ class MixTransformer(Backbone):
     def __init__(self, config: MixTransformerConfig):
         super().__init__()
         self.config = config
-        count = sum(config.depths)
-        rates = iter([config.drop_path * index / max(count - 1, 1) for index in range(count)])
-        self.stages = nn.ModuleList(
-            Stage(config, number, list(islice(rates, depth))) for number, depth in enumerate(config.depths)
-        )
+        by_stage = drop_paths(config.drop_path, config.depths)
+        self.stages = nn.ModuleList(Stage(config, number, rates) for number, rates in enumerate(by_stage))
         self.head = nn.Linear(config.widths[-1], config.num_classes) if config.num_classes else nn.Identity()
+
+    @property
+    def smallest(self) -> int:
+        sizes, stride = [], 1
+        for step, reduction in zip(self.config.strides, self.config.reductions, strict=True):
+            stride *= step
+            sizes.append(stride * (reduction - 1) + 1)  # a side of that many pixels has `reduction` places
+        return max(sizes)
 
     def embed(self, images: Tensor) -> Tensor:
         return images  # each stage begins with an embedding of its own
@@ -73,38 +80,25 @@ class MixTransformer(Backbone):
         return features.mean((2, 3))  # (n, widths[-1])
 
 
-class Stage(nn.Module):
+class Stage(nn.Sequential):
     """Patches that overlap, blocks, a norm: (n, inputs, h, w) → (n, width, h / stride, w / stride)."""
 
-    def __init__(self, config: MixTransformerConfig, number: int, drop_paths: list[float]):
+    def __init__(self, config: MixTransformerConfig, number: int, rates: list[float]):
         super().__init__()
         inputs = config.widths[number - 1] if number else config.in_channels
         width, patch = config.widths[number], config.patches[number]
         self.patch = nn.Conv2d(inputs, width, patch, config.strides[number], patch // 2)
+        self.rows = AsRows()  # (n, h / stride, w / stride, width)
         self.patch_norm = nn.LayerNorm(width, EPS)
-        self.blocks = nn.Sequential(*(Block(config, number, rate) for rate in drop_paths))
+        self.blocks = nn.Sequential(*(block(config, number, rate) for rate in rates))
         self.norm = nn.LayerNorm(width, EPS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.patch_norm(as_rows(self.patch(x)))  # (n, h, w, width)
-        return as_maps(self.norm(self.blocks(x)))
+        self.maps = AsMaps()
 
 
-class Block(nn.Module):
-    """Attention and MLP, each behind a norm and dropped now and then while training: (n, h, w, width) → (n, h, w, width)."""
-
-    def __init__(self, config: MixTransformerConfig, number: int, drop_path: float):
-        super().__init__()
-        width = config.widths[number]
-        self.attention_norm = nn.LayerNorm(width, EPS)
-        self.attention = ReducedAttention(width, config.heads[number], config.reductions[number])
-        self.mlp_norm = nn.LayerNorm(width, EPS)
-        self.mlp = MixMlp(width, config.expansions[number] * width)
-        self.drop = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop(self.attention(self.attention_norm(x)))
-        return x + self.drop(self.mlp(self.mlp_norm(x)))
+def block(config: MixTransformerConfig, stage: int, drop_path: float) -> Block:
+    width = config.widths[stage]
+    attention = ReducedAttention(width, config.heads[stage], config.reductions[stage])
+    return Block(width, attention, MixMlp(width, config.expansions[stage] * width), eps=EPS, drop_path=drop_path)
 
 
 class ReducedAttention(nn.Module):
@@ -144,16 +138,6 @@ class MixMlp(Mlp):
     def forward(self, x: Tensor) -> Tensor:
         x = as_rows(self.depthwise(as_maps(self.up(x))))  # (n, h, w, hidden)
         return self.down(self.activation(x))
-
-
-def as_rows(x: Tensor) -> Tensor:
-    """(n, width, h, w) → (n, h, w, width), as another view"""
-    return x.permute(0, 2, 3, 1)
-
-
-def as_maps(x: Tensor) -> Tensor:
-    """(n, h, w, width) → (n, width, h, w), as another view"""
-    return x.permute(0, 3, 1, 2)
 
 
 # Depths and widths of the stages of each published size.

@@ -9,6 +9,7 @@ from typing import Any
 from bestiary.core.architecture import Description
 from bestiary.core.configmap import Fields
 from bestiary.errors import LayoutError
+from bestiary.vision.square import side
 
 # Read by TimmFolder, what follows from the rest, and what matters to training alone.
 HARMLESS = frozenset(["pretrained_cfg", "num_features", "label_names", "label_descriptions", "drop_rate", "drop_path_rate"])
@@ -44,7 +45,7 @@ class TimmConfig:
         values = known | arguments
         sizes = {"num_classes": values["num_classes"], "in_channels": values["in_chans"]}
         if "img_size" in known:
-            sizes["image"] = _side(values["img_size"])
+            sizes["image"] = side(values["img_size"], "config.json has img_size")
         return vars(variant) | sizes
 
     def write(self, config: Any) -> Fields:
@@ -59,14 +60,6 @@ class TimmConfig:
             arguments["img_size"] = image
         described = {"model_args": arguments} if arguments else {}
         return {"architecture": name, "num_classes": config.num_classes, **described}
-
-
-def _side(size: Any) -> int:
-    """The side of a square, which may be given as two. Raises LayoutError for what is none."""
-    sides = set(size) if isinstance(size, (list, tuple)) else {size}
-    if len(sides) != 1 or not isinstance(side := sides.pop(), int):
-        raise LayoutError(f"config.json has img_size: {size!r}\nthe zoo takes squares")
-    return side
 
 
 class TimmFolder:

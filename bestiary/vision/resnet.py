@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from bestiary.core.architecture import Architecture
-from bestiary.core.convolution import ConvNorm, Residual, conv_norm, symmetric
+from bestiary.core.convolution import ConvNorm, conv_norm, symmetric
 from bestiary.core.keymap import Rule, linear
+from bestiary.core.residual import Residual, drop_paths
 from bestiary.core.runtime import for_inference
 from bestiary.vision.backbone import Backbone
 from bestiary.vision.published import TimmConfig, TimmFolder
@@ -164,10 +164,10 @@ class InPlaceBlock(nn.Module):
 
 
 def build_stages(config: ResNetConfig) -> Iterator[nn.Sequential]:
-    """The blocks of each stage. The deeper a block lies, the more often training drops it."""
-    block, last, numbers = BLOCKS[config.block], max(sum(config.depths) - 1, 1), count()
-    for shapes in stage_shapes(config):
-        yield nn.Sequential(*(block(config, shape, config.drop_path * next(numbers) / last) for shape in shapes))
+    """The blocks of each stage."""
+    block = BLOCKS[config.block]
+    for shapes, rates in zip(stage_shapes(config), drop_paths(config.drop_path, config.depths), strict=True):
+        yield nn.Sequential(*(block(config, shape, rate) for shape, rate in zip(shapes, rates, strict=True)))
 
 
 def stage_shapes(config: ResNetConfig) -> list[list[Shape]]:

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bestiary.core.architecture import Architecture
+from bestiary.core.channels_last import as_maps, as_rows
 from bestiary.core.convolution import ConvNorm
 from bestiary.vision import mit
-from bestiary.vision.mit import EPS, MixTransformer, MixTransformerConfig, as_maps, as_rows
+from bestiary.vision.mit import EPS, MixTransformer, MixTransformerConfig
 from bestiary.vision.segformer_layout import CONFIG, FOLDER, segformer_layout
 
 
@@ -22,7 +23,7 @@ from bestiary.vision.segformer_layout import CONFIG, FOLDER, segformer_layout
 class SegformerConfig(MixTransformerConfig):
     """The defaults are those of SegFormer-B0 on ADE20K."""
 
-    decoder: int = 256  # width of the decoder
+    decoder_width: int = 256  # channels that its maps are projected to
     num_classes: int = 150  # of a place
     dropout: float = 0.0  # share of the decoder's channels that training drops
 
@@ -56,7 +57,7 @@ class LinearDecoder(nn.Module):
 
     def __init__(self, config: SegformerConfig):
         super().__init__()
-        width, count = config.decoder, len(config.widths)
+        width, count = config.decoder_width, len(config.widths)
         self.projections = nn.ModuleList(nn.Linear(inputs, width) for inputs in config.widths)
         self.fusion = ConvNorm(nn.Conv2d(count * width, width, 1, bias=False), nn.ReLU(), eps=EPS)
         self.dropout = nn.Dropout(config.dropout)
@@ -115,7 +116,7 @@ def enlarged(x: Tensor, like: Tensor) -> Tensor:
 
 
 VARIANTS = {
-    f"segformer-{size}": SegformerConfig(depths=depths, widths=widths, decoder=256 if size in ("b0", "b1") else 768)
+    f"segformer-{size}": SegformerConfig(depths=depths, widths=widths, decoder_width=256 if size in ("b0", "b1") else 768)
     for size, (depths, widths) in mit.SIZES.items()
 }
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from bestiary.core.configclasses import Classes
 from bestiary.core.configmap import Fields, TransformersConfig
 from bestiary.core.configparts import OneOf
 from bestiary.core.convolution import conv_norm
-from bestiary.core.keymap import Rule, each, linear, norm, prefixed
+from bestiary.core.keymap import Rule, each, linear, norm, prefixed, within
 from bestiary.errors import LayoutError
-from bestiary.vision.processor import Classes, ProcessorFolder
+from bestiary.vision.processor import RESAMPLING, ProcessorFolder
 
 if TYPE_CHECKING:
     from bestiary.vision.mit import MixTransformerConfig
@@ -21,28 +22,28 @@ def mit_layout(config: MixTransformerConfig) -> list[Rule]:
     # A net without a head is written without the prefix that it has beside one.
     prefixes = ("segformer.", "") if config.num_classes else ("", "segformer.")
     head = linear("classifier", "head") if config.num_classes else ()
-    return [*prefixed(prefixes, encoder_rules(config, "")), *head]
+    return [*prefixed(prefixes, encoder_rules(config)), *head]
 
 
 def segformer_layout(config: SegformerConfig) -> list[Rule]:
     return [
-        *prefixed(("segformer.",), encoder_rules(config, "encoder.")),
+        *prefixed(("segformer.",), within("encoder", encoder_rules(config))),
         *each(len(config.widths), *linear("decode_head.linear_c.{i}.proj", "decoder.projections.{i}")),
         *conv_norm("decode_head.linear_fuse", "decode_head.batch_norm", "decoder.fusion"),
         *linear("decode_head.classifier", "decoder.classifier"),
     ]
 
 
-def encoder_rules(config: MixTransformerConfig, ours: str) -> list[Rule]:
-    """The stages, whose norms, embeddings and blocks are in files three lists; `ours` is what our names begin with."""
+def encoder_rules(config: MixTransformerConfig) -> list[Rule]:
+    """The stages, whose norms, embeddings and blocks are in files three lists."""
     rules: list[Rule] = []
     for stage, (depth, reduction) in enumerate(zip(config.depths, config.reductions, strict=True)):
-        within = f"{ours}stages.{stage}"
+        ours = f"stages.{stage}"
         rules += [
-            *linear(f"encoder.patch_embeddings.{stage}.proj", f"{within}.patch"),
-            *norm(f"encoder.patch_embeddings.{stage}.layer_norm", f"{within}.patch_norm"),
-            *each(depth, *block_rules(f"encoder.block.{stage}.{{i}}", f"{within}.blocks.{{i}}", reduced=reduction > 1)),
-            *norm(f"encoder.layer_norm.{stage}", f"{within}.norm"),
+            *linear(f"encoder.patch_embeddings.{stage}.proj", f"{ours}.patch"),
+            *norm(f"encoder.patch_embeddings.{stage}.layer_norm", f"{ours}.patch_norm"),
+            *each(depth, *block_rules(f"encoder.block.{stage}.{{i}}", f"{ours}.blocks.{{i}}", reduced=reduction > 1)),
+            *norm(f"encoder.layer_norm.{stage}", f"{ours}.norm"),
         ]
     return rules
 
@@ -115,7 +116,7 @@ class HeadConfig(TransformersConfig):
 CONFIG = HeadConfig(
     "SegformerForSemanticSegmentation",
     OneOf("reshape_last_stage", True),
-    decoder="decoder_hidden_size",
+    decoder_width="decoder_hidden_size",
     dropout="classifier_dropout_prob",
 )
 MIT_CONFIG = HeadConfig(
@@ -132,7 +133,7 @@ def folder(task: str) -> ProcessorFolder:
         fit="squash",
         defaults={
             "size": {"height": 512, "width": 512},
-            "resample": 2,
+            "resample": RESAMPLING["bilinear"],
             "image_mean": [0.485, 0.456, 0.406],
             "image_std": [0.229, 0.224, 0.225],
         },

@@ -1,25 +1,26 @@
 """Swin Transformer, attention in windows that move from block to block (Liu et al. 2021, arXiv:2103.14030).
 
-Within blocks maps are (n, h, w, channels), so that all but attention works on rows of channels; between stages they are
-(n, channels, h, w) in shape and the same in memory. A row of channels is called a place.
+Within a stage maps are (n, h, w, width), so that all but attention works on rows; between stages they are (n, width, h, w).
+A row of `width` numbers is called a place.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import cycle
 
 from torch import Tensor, nn
 
 from bestiary.core.architecture import Architecture
 from bestiary.core.attention import AttentionSpec
-from bestiary.core.convolution import Residual
+from bestiary.core.channels_last import AsMaps, AsRows, ChannelNorm
 from bestiary.core.layers import MlpSpec
-from bestiary.core.runtime import for_inference
-from bestiary.errors import InputError, LayoutError
+from bestiary.core.residual import drop_paths
+from bestiary.errors import LayoutError
 from bestiary.vision.backbone import Backbone
-from bestiary.vision.convnext import ChannelNorm
+from bestiary.vision.hierarchical import Block
 from bestiary.vision.swin_layout import TimmSwinConfig, TimmSwinFolder, timm_layout, torchvision_layout
-from bestiary.vision.windows import Partition, WindowAttention, Windows, filled
+from bestiary.vision.windows import WindowAttention, filled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,8 @@ class SwinConfig:
     def __post_init__(self) -> None:
         if len(self.depths) != len(self.heads) or not self.depths:
             raise LayoutError(f"{len(self.depths)} depths and heads for {len(self.heads)} make no stages\ncorrect the config")
+        if self.window < 1:
+            raise LayoutError(f"a window of {self.window} places holds nothing to attend to\ngive 1 or more")
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -65,15 +68,17 @@ class Swin(Backbone):
         self.config = config
         convolution = nn.Conv2d(config.in_channels, config.width, config.patch, config.patch)
         self.stem = nn.Sequential(convolution, ChannelNorm(config.width, config.eps))
-        self.stages = nn.ModuleList(Stage(config, number) for number in range(len(config.depths)))
+        by_stage = drop_paths(config.drop_path, config.depths)
+        self.stages = nn.ModuleList(Stage(config, number, rates) for number, rates in enumerate(by_stage))
         self.norm = ChannelNorm(config.widths[-1], config.eps)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.widths[-1], config.num_classes) if config.num_classes else nn.Identity()
 
+    @property
+    def smallest(self) -> int:
+        return self.config.patch
+
     def embed(self, images: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        if min(height, width) < self.config.patch:
-            raise InputError(f"images of {height} × {width} pixels hold no patch of {self.config.patch}\nresize them")
         return self.stem(images)  # (n, width, h / patch, w / patch)
 
     def finish(self, x: Tensor) -> Tensor:
@@ -83,27 +88,19 @@ class Swin(Backbone):
         return self.dropout(features.mean((2, 3)))  # (n, widths[-1])
 
 
-class Stage(nn.Module):
+class Stage(nn.Sequential):
     """Blocks at one resolution, half that of the stage before, rounded up: (n, inputs, h, w) → (n, width, h', w').
 
     The windows of every second block are shifted, so that what was apart in one block sees each other in the next.
     """
 
-    def __init__(self, config: SwinConfig, number: int):
+    def __init__(self, config: SwinConfig, number: int, rates: list[float]):
         super().__init__()
-        before, depth, last = sum(config.depths[:number]), config.depths[number], max(sum(config.depths) - 1, 1)
+        shifts = cycle((0, config.window // 2))
+        self.rows = AsRows()  # (n, h, w, inputs)
         self.merge = PatchMerging(config.widths[number - 1], config.eps) if number else nn.Identity()
-        self.partition = Partition(config.window)
-        self.blocks = nn.ModuleList(
-            Block(config, number, config.drop_path * (before + place) / last) for place in range(depth)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.merge(x.permute(0, 2, 3, 1))  # (n, h', w', width)
-        windows = self.partition(x)
-        for place, block in enumerate(self.blocks):
-            x = block(x, windows[place % 2])
-        return x.permute(0, 3, 1, 2)
+        self.blocks = nn.Sequential(*(block(config, number, next(shifts), rate) for rate in rates))
+        self.maps = AsMaps()
 
 
 class PatchMerging(nn.Module):
@@ -122,38 +119,11 @@ class PatchMerging(nn.Module):
         return self.reduce(self.norm(x))
 
 
-class Block(nn.Module):
-    """Attention in windows, then an MLP, each normed before and added to its input: maps (n, h, w, width) to such."""
-
-    def __init__(self, config: SwinConfig, stage: int, drop_path: float):
-        super().__init__()
-        width = config.widths[stage]
-        self.attention_norm = nn.LayerNorm(width, config.eps)
-        self.attention = WindowAttention(AttentionSpec(width=width, heads=config.heads[stage]), config.window)
-        self.mlp_norm = nn.LayerNorm(width, config.eps)
-        self.mlp = MlpSpec(width=width, hidden=4 * width, activation="gelu").build()
-        self.join = Residual(drop_path)
-
-    def forward(self, x: Tensor, windows: Windows) -> Tensor:
-        x = self.join(self.attention(self.attention_norm(x), windows), x)
-        return self.join(self.mlp(self.mlp_norm(x)), x)
-
-    def for_inference(self) -> nn.Module:
-        return InPlaceBlock(self)
-
-
-class InPlaceBlock(nn.Module):
-    """What a Block computes, its sums written over what the branches gave."""
-
-    def __init__(self, block: Block):
-        super().__init__()
-        self.attention_norm, self.mlp_norm = block.attention_norm, block.mlp_norm
-        self.attention = for_inference(block.attention)
-        self.mlp = for_inference(block.mlp)
-
-    def forward(self, x: Tensor, windows: Windows) -> Tensor:
-        x = self.attention(self.attention_norm(x), windows).add_(x)
-        return self.mlp(self.mlp_norm(x)).add_(x)
+def block(config: SwinConfig, stage: int, shift: int, drop_path: float) -> Block:
+    width = config.widths[stage]
+    attention = WindowAttention(AttentionSpec(width=width, heads=config.heads[stage]), config.window, shift)
+    mlp = MlpSpec(width=width, hidden=4 * width, activation="gelu").build()
+    return Block(width, attention, mlp, eps=config.eps, drop_path=drop_path)
 
 
 # Depths, heads and width of each published size.

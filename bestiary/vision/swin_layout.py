@@ -12,9 +12,9 @@ import torch
 from bestiary.core.architecture import Description
 from bestiary.core.configmap import Fields
 from bestiary.core.keymap import Rule, Tensors, ignored, linear, norm, same
+from bestiary.core.operations import PROJECTIONS, fused
 from bestiary.errors import LayoutError
 from bestiary.vision.published import TimmConfig, TimmFolder
-from bestiary.vision.vit_layout import PROJECTIONS, fused
 from bestiary.vision.windows import distances
 
 if TYPE_CHECKING:

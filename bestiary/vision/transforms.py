@@ -16,9 +16,10 @@ from bestiary.core.record import record
 from bestiary.core.runtime import in_threads
 from bestiary.errors import InputError, LayoutError
 from bestiary.vision.fits import FITS, SQUARES, Placement, Sizes
-from bestiary.vision.images import read_pixels
+from bestiary.vision.images import name_of, read_pixels
 
 LONGEST = 200  # sides: longer strips would take gigabytes on their way to a square
+LARGEST = 8192  # pixels of a side: of larger ones a single image would take gigabytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +48,18 @@ class Preprocess(Sizes):
         whose = f"preprocess of {card.name}"
         preprocess = record(cls, {key: value for key, value in card.preprocess.items() if key not in besides}, whose)
         for key, fits in {
-            "size": preprocess.size >= 1,
+            "size": 1 <= preprocess.size <= LARGEST,
             "crop": 0 < preprocess.crop <= 1,
-            "longest": preprocess.longest is None or preprocess.longest >= preprocess.size,
-            "multiple": preprocess.multiple >= 1,
+            "longest": preprocess.longest is None or preprocess.size <= preprocess.longest <= LARGEST,
+            "multiple": 1 <= preprocess.multiple <= LARGEST,
             "std": min(preprocess.std) > 0,
             "fill": preprocess.fill is None or (min(preprocess.fill) >= 0 and max(preprocess.fill) <= 255),
         }.items():
             if not fits:
                 raise LayoutError(
                     f"{whose} has {key}: {getattr(preprocess, key)}\n"
-                    "wanted: size and multiple >= 1, 0 < crop <= 1, longest >= size, std > 0, fill from 0 to 255"
+                    f"wanted: size and multiple >= 1, longest >= size, all of these <= {LARGEST}, 0 < crop <= 1, std > 0, "
+                    "fill from 0 to 255"
                 )
         return preprocess
 
@@ -83,9 +85,7 @@ class Preprocess(Sizes):
         """What the net sees of an image, uint8 (3, h, w), and where that lies in the image."""
         pixels = read_pixels(image, name)
         height, width = pixels.shape[1:]
-        shorter, longer = sorted((height, width))
-        if longer > LONGEST * shorter:
-            raise InputError(f"an image of {width} × {height} pixels is too long and thin\ncut out what matters first")
+        check_sides(width, height, name_of(image, name))
         place = FITS[self.fit](height, width, self)
         fill = self.fill or tuple(round(255 * colour) for colour in self.mean)
         return place.lay(resize(pixels, place.resized, self.interpolation), fill), place
@@ -100,6 +100,12 @@ class Preprocess(Sizes):
         scale, shift = (values.repeat(images.shape[-1]) for values in (1 / (255 * std), -mean / std))
         torch.addcmul(shift, rows.copy_(images.movedim(-3, -1).flatten(-2)), scale, out=rows)
         return out
+
+
+def check_sides(width: int, height: int, name: str) -> None:
+    """Raise InputError, by the name of the image, for sides that are too unlike."""
+    if max(width, height) > LONGEST * min(width, height):
+        raise InputError(f"{name} of {width} × {height} pixels is too long and thin\ncut out what matters first")
 
 
 def resize(pixels: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:

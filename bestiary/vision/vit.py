@@ -20,8 +20,9 @@ from bestiary.core.attention import AttentionSpec
 from bestiary.core.block import BlockSpec
 from bestiary.core.context import Dense
 from bestiary.core.layers import MlpSpec, NormSpec
+from bestiary.core.residual import drop_paths
 from bestiary.errors import InputError, LayoutError
-from bestiary.vision.backbone import Backbone
+from bestiary.vision.backbone import Backbone, check_classes
 from bestiary.vision.published import TimmConfig, TimmFolder
 from bestiary.vision.vit_folder import TransformersViT
 from bestiary.vision.vit_head import POOLINGS, WIDER, AttentionPool, build_head
@@ -112,7 +113,7 @@ class PatchEmbedding(nn.Module):
         """Rows and columns of patches. Raises InputError for a size that is neither a multiple of theirs nor the learned one."""
         height, width = images.shape[-2:]
         side, learned_side = self.config.patch, self.config.image
-        if (height % side or width % side or not height or not width) and not height == width == learned_side:
+        if (height % side or width % side) and not height == width == learned_side:
             raise InputError(f"images of {height} × {width} pixels have no whole number of patches of {side}\nresize or pad them")
         return height // side, width // side
 
@@ -151,12 +152,17 @@ class ViT(Backbone):
         super().__init__()
         self.config = config
         self.embedding = PatchEmbedding(config)
-        self.stages = nn.ModuleList(block(config, depth).build() for depth in range(config.layers))
+        (rates,) = drop_paths(config.drop_path, [config.layers])
+        self.stages = nn.ModuleList(block(config, rate).build() for rate in rates)
         norm = NormSpec(eps=config.eps)
         self.norm = norm.build(config.width) if config.norm == "tokens" else nn.Identity()
         self.attention_pool = AttentionPool(config) if config.pooling == "attention" else nn.Identity()
         self.pooled_norm = norm.build(config.pooled_width) if config.norm == "pooled" else nn.Identity()
         self.head = build_head(config)
+
+    @property
+    def smallest(self) -> int:
+        return self.config.patch
 
     def embed(self, images: Tensor) -> Tensor:
         return self.embedding(images)  # (n, tokens, width)
@@ -179,21 +185,21 @@ class ViT(Backbone):
 
     def replace_head(self, num_classes: int) -> None:
         """As for every net; both heads of a distilled one, and in place of a projection a head with a bias."""
-        if num_classes < 1 or not self.config.num_classes:
+        check_classes(num_classes)
+        if not self.config.num_classes:
             return super().replace_head(num_classes)  # says why not
         self.config = replace(self.config, num_classes=num_classes, head_bias=True)
         self.head = build_head(self.config).to(next(self.head.parameters()))
 
 
-def block(config: ViTConfig, depth: int) -> BlockSpec:
-    """A block; the deeper it lies, the more often training drops its branches."""
+def block(config: ViTConfig, drop_path: float) -> BlockSpec:
     return BlockSpec(
         attention=AttentionSpec(width=config.width, heads=config.heads),
         mlp=MlpSpec(width=config.width, hidden=config.hidden, activation=config.activation, kind=config.mlp),
         norm=NormSpec(eps=config.eps),
         order="pre_scaled",
         layer_scale=config.layer_scale,
-        drop_path=config.drop_path * depth / max(config.layers - 1, 1),
+        drop_path=drop_path,
     )
 
 

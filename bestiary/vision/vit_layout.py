@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bestiary.core.keymap import Rule, each, linear, norm, same
-from bestiary.core.operations import joined, split
+from bestiary.core.operations import PROJECTIONS, fused, joined
 from bestiary.errors import LayoutError
 
 if TYPE_CHECKING:
     from bestiary.vision.vit import ViTConfig
-
-PROJECTIONS = ("query", "key", "value")
 
 
 def timm_layout(config: ViTConfig) -> list[Rule]:
@@ -106,8 +104,3 @@ def heads(config: ViTConfig, head: str, label: str = "", teacher: str = "") -> S
     if config.pooling == "distilled":
         return (*linear(label, "head.label"), *linear(teacher, "head.teacher"))
     return layer(head, "head", config.head_bias)
-
-
-def fused(theirs: str, ours: str, parts: Sequence[str]) -> Sequence[Rule]:
-    """Layers of ours whose weights are one tensor in the file, and whose biases are another."""
-    return [split(f"{theirs}{kind}", *(f"{ours}.{part}.{kind}" for part in parts)) for kind in ("weight", "bias")]

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from bestiary.core.configclasses import count_classes, unnamed_classes
 from bestiary.core.configmap import Fields, TransformersConfig
 from bestiary.core.configparts import Constant
 from bestiary.errors import LayoutError
-from bestiary.vision.processor import named_classes
+from bestiary.vision.square import side
 from bestiary.vision.vit_transformers import family
 
 
@@ -26,13 +27,13 @@ class Families:
         return self.maps[published["model_type"]].read(published)
 
     def write(self, config: Any) -> Fields:
-        """Left out is what matters to training alone and, but for DINOv2, how positions are resized.
+        """Left out is, but for DINOv2, how positions are resized, and what is dropped in training.
 
-        transformers takes the others to sizes that they did not learn only where a call asks for it.
+        transformers takes the others to sizes that they did not learn only where a call asks for it, and drops nothing.
         """
         kind = family(config)
-        antialias = config.antialias if kind.startswith("dinov2") else False
-        return self.maps[kind].write(replace(config, antialias=antialias, drop_path=0.0))
+        said = config if kind.startswith("dinov2") else replace(config, antialias=False, drop_path=0.0)
+        return self.maps[kind].write(said)
 
 
 class Head(NamedTuple):
@@ -43,10 +44,7 @@ class Head(NamedTuple):
 
 
 NONE = Head(lambda published: 0, lambda count: {})
-LABELS = Head(
-    lambda published: len(published.get("id2label") or ()) or published.get("num_labels", 2),
-    lambda count: named_classes([f"LABEL_{index}" for index in range(count)]),
-)
+LABELS = Head(count_classes, unnamed_classes)
 PROJECTION = Head(lambda published: published.get("projection_dim", 512), lambda count: {"projection_dim": count})
 
 
@@ -84,10 +82,7 @@ class Square:
 
     def read(self, published: Mapping[str, Any]) -> Fields:
         (key,) = self.keys
-        sides = published[key] if isinstance(published[key], list) else [published[key]]
-        if len(set(sides)) != 1:
-            raise LayoutError(f"config.json has {key}: {published[key]!r}\nthe zoo takes squares")
-        return {self.field: sides[0]}
+        return {self.field: side(published[key], f"config.json has {key}")}
 
     def write(self, config: Any) -> Fields:
         return {self.keys[0]: getattr(config, self.field)}
@@ -192,6 +187,7 @@ def _dinov2(model_type: str, name: str, fields: Fields, writes: Fields, **transl
         defaults=DINOV2,
         writes=writes,
         layer_scale="layerscale_value",
+        drop_path="drop_path_rate",
         **TRANSLATED,
         **translated,
     )

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bestiary.core.keymap import Rule, each, ignored, linear, norm, prefixed, same
-from bestiary.core.operations import squeezed
+from bestiary.core.operations import PROJECTIONS, fused, squeezed
 from bestiary.errors import LayoutError
-from bestiary.vision.vit_layout import PROJECTIONS, embedding, fused, heads, layer, mlp, scales
+from bestiary.vision.vit_layout import embedding, heads, layer, mlp, scales
 
 if TYPE_CHECKING:
     from bestiary.vision.vit import ViTConfig

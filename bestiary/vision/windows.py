@@ -18,12 +18,14 @@ from bestiary.core.context import Dense
 class WindowAttention(nn.Module):
     """Every place sees those of its window, `side` × `side` places: maps (n, h, w, width) to such."""
 
-    def __init__(self, spec: AttentionSpec, side: int):
+    def __init__(self, spec: AttentionSpec, side: int, shift: int):
         super().__init__()
+        self.partition = Partition(side, shift)
         self.within = spec.build()
         self.bias = RelativeBias(side, spec.heads)
 
-    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        windows = self.partition(x)
         bias = windows.hide(self.bias(), x.shape[0])
         places = torch.arange(bias.shape[-1], device=x.device)
         context = Dense(places, causal=False, padding=None, bias=lambda queries, keys: bias)
@@ -110,29 +112,24 @@ def filled(x: Tensor, height: int, width: int) -> Tensor:
 
 
 class Partition(nn.Module):
-    """Cuts maps into windows of `side` × `side` places."""
+    """Cuts maps into windows of `side` × `side` places, shifted by so many places down and to the right.
 
-    def __init__(self, side: int):
+    A map is shifted the other way instead, and what that moves out at one end comes in at the other: such windows hold places
+    from both ends, which do not see each other. A side of a single window is not shifted.
+    """
+
+    def __init__(self, side: int, shift: int):
         super().__init__()
-        self.side = side
-
-    def forward(self, x: Tensor) -> tuple[Windows, Windows]:
-        """For maps of the size of x, (n, h, w, width): windows as they lie, and windows shifted by half their side."""
-        height, width = x.shape[1:3]
-        return self.windows(height, width, 0, x.device), self.windows(height, width, self.side // 2, x.device)
+        self.side, self.shift = side, shift
 
     def for_inference(self) -> nn.Module:
         return RememberedPartition(self)
 
-    def windows(self, height: int, width: int, shift: int, device: torch.device) -> Windows:
-        """Windows of maps of that size, shifted by so many places down and to the right.
-
-        A map is shifted the other way instead, and what that moves out at one end comes in at the other: such windows hold
-        places from both ends, which do not see each other. A side of a single window is not shifted.
-        """
-        side = self.side
+    def forward(self, x: Tensor) -> Windows:
+        """The windows of maps of the size of x, (n, h, w, width)."""
+        (height, width), side, device = x.shape[1:3], self.side, x.device
         sizes = [-(-size // side) * side for size in (height, width)]
-        shifts = [shift if size > side else 0 for size in sizes]
+        shifts = [self.shift if size > side else 0 for size in sizes]
         places = torch.arange(sizes[0] * sizes[1], device=device).view(sizes[0], sizes[1])
         order = self.cut(places.roll([-shift for shift in shifts], (0, 1)))
         back = order.flatten().argsort().view(sizes[0], sizes[1])[:height, :width].flatten()
@@ -155,9 +152,9 @@ class RememberedPartition(nn.Module):
     def __init__(self, partition: Partition):
         super().__init__()
         self.partition = partition
-        self._known: dict[tuple[int, int, torch.device], tuple[Windows, Windows]] = {}
+        self._known: dict[tuple[int, int, torch.device], Windows] = {}
 
-    def forward(self, x: Tensor) -> tuple[Windows, Windows]:
+    def forward(self, x: Tensor) -> Windows:
         key = (x.shape[1], x.shape[2], x.device)
         if key not in self._known:
             with torch.inference_mode(False):  # what is remembered serves calls outside that mode as well

@@ -1,6 +1,12 @@
 """What the tests of nets share that stand beside a reference."""
 
+import json
+
+import timm
 import torch
+
+import bestiary
+from bestiary.core import keymap
 
 
 def randomised(net, images):
@@ -25,7 +31,19 @@ def images_for(config, size=64, count=2):
 
 def difference(a, b):
     """The largest difference over the largest value, or over 1."""
-    return float((a - b).abs().max() / max(1, float(b.abs().max())))
+    assert a.shape == b.shape
+    return float((a - b).detach().abs().max() / max(1, float(b.detach().abs().max())))
+
+
+def shapes(tensors):
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def shapes_written(architecture, config, layout):
+    """Names and shapes of what a net of this config is written as, from the meta device, where nothing is computed."""
+    with torch.device("meta"):
+        ours = architecture.net(config).state_dict()
+    return shapes(keymap.save(architecture.rules(layout, config, list(ours)), ours))
 
 
 def scattered(net):
@@ -33,7 +51,9 @@ def scattered(net):
     torch.manual_seed(0)
     with torch.no_grad():
         for name, tensor in net.state_dict().items():
-            noise = torch.randn_like(tensor) if tensor.is_floating_point() else torch.zeros_like(tensor)
+            if not tensor.is_floating_point():
+                continue
+            noise = torch.randn_like(tensor)
             if name.endswith("running_var") or (tensor.dim() == 1 and "norm" in name and name.endswith("weight")):
                 tensor.copy_(1 + 0.2 * noise.clamp(-2, 2))
             elif tensor.dim() > 1:
@@ -41,3 +61,20 @@ def scattered(net):
             else:
                 tensor.copy_(0.2 * noise)
     return net.eval()
+
+
+def check_folder_of_timm(reference, images, folder):
+    """A folder that timm itself writes of a net with seven classes is read, and written anew for timm to read."""
+    timm.models.save_for_hf(reference, folder / "theirs", model_config={"label_names": list("abcdefg")}, safe_serialization=True)
+    classify = bestiary.load(folder / "theirs", device="cpu", precision="fp32")
+    given = json.loads((folder / "theirs/config.json").read_text())["pretrained_cfg"]
+    ours = classify.preprocess
+    assert ([3, ours.size, ours.size], ours.crop) == (given["input_size"], given["crop_pct"])
+    assert ([*ours.mean], [*ours.std], ours.interpolation) == (given["mean"], given["std"], given["interpolation"])
+    assert classify.labels == tuple("abcdefg")
+    classify.export(folder / "ours", layout="timm")
+    again = timm.create_model(f"local-dir:{folder / 'ours'}", pretrained=True).eval()
+    with torch.no_grad():
+        expected = reference(images)
+        assert difference(classify.inference(images), expected) <= 1e-5
+        assert torch.equal(again(images), expected)

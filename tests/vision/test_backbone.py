@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict
 from functools import partial
 
@@ -10,11 +11,10 @@ import torch
 
 import bestiary
 from bestiary.core import weights
-from bestiary.core.attention import AttentionSpec
-from bestiary.core.block import BlockSpec
-from bestiary.core.checkpoint import recomputed
-from bestiary.core.context import Dense
-from bestiary.core.layers import DropPath, MlpSpec, NormSpec
+from bestiary.core.checkpoint import steps
+from bestiary.core.groups import blocks_of
+from bestiary.core.residual import DropPath
+from bestiary.core.runtime import for_inference
 from bestiary.errors import InputError, LayoutError
 from bestiary.table import find_architecture
 from bestiary.vision.backbone import Backbone
@@ -107,9 +107,27 @@ def test_intermediates_come_in_the_order_asked_for_and_the_last_leads_to_the_fea
 
 def test_a_layer_that_is_not_there_is_refused(net, batch):
     count = len(net.stages)
-    for layer in (count, -count - 1):
-        with pytest.raises(InputError, match=f"layer {layer} is not in the net\nit has {count}: 0 to {count - 1}"):
+    for layer in (count, -count - 1, 0.5, "last"):
+        with pytest.raises(InputError, match=f"layer {layer!r} is not in the net\nit has {count}: 0 to {count - 1}"):
             net.intermediates(batch, [layer])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("form", [lambda net: net, for_inference], ids=["plain", "for_inference"])
+def test_images_that_the_net_cannot_take_are_refused(net, form):
+    net = form(net)
+    for shape in [(3, 64, 64), (64, 64), (1, 1, 64, 64), (1, 64, 64, 3), (1, 3, 0, 0), (1, 3, 64, net.smallest - 1)]:
+        for call in (net, net.features, lambda images: net.intermediates(images, [0])):
+            with pytest.raises(InputError, match=re.escape(f"the shape {shape}")) as caught:
+                call(torch.zeros(shape))
+            assert len(str(caught.value).splitlines()) <= 3
+
+
+@torch.no_grad()
+def test_the_smallest_images_that_a_net_says_it_takes_are_taken(net):
+    side = net.smallest
+    for size in ((side, side), (3 * side, side)):
+        assert net(torch.zeros(2, 3, *size)).isfinite().all()
 
 
 @torch.no_grad()
@@ -123,8 +141,9 @@ def test_a_head_is_replaced_and_nothing_else(net, batch):
 
 
 def test_a_head_of_no_classes_is_refused(net):
-    with pytest.raises(InputError, match="num_classes=0"):
-        net.replace_head(0)
+    for num_classes in (0, -1, "ten", None):
+        with pytest.raises(InputError, match=f"num_classes={num_classes!r}"):
+            net.replace_head(num_classes)
     assert net.head.out_features == 5
 
 
@@ -147,6 +166,11 @@ def test_drop_path_drops_whole_samples_in_training_and_nothing_else(name):
             assert not after.any() or torch.allclose(after, before / (1 - rate))
     assert any(not after.any() for rate, _, output in seen for after in output)
     assert any(after.any() for rate, _, output in seen for after in output if rate == rates[-1])
+
+
+def test_training_in_less_memory_goes_block_by_block(net):
+    parts = {id(part) for stage in net.stages for part in steps(stage)}
+    assert all(id(block) in parts for block in blocks_of(net))
 
 
 @torch.no_grad()
@@ -174,6 +198,15 @@ def test_build_leaves_only_the_head_random_or_out(net, name, batch, save, layout
     assert torch.equal(bestiary.build(folder, pretrained=True).head.weight, net.head.weight)
 
 
+def test_images_of_other_colours_leave_only_the_first_layer_random(net, name, save):
+    changed = bestiary.build(save("native"), pretrained=True, in_channels=1).eval()
+    assert changed(torch.zeros(2, 1, 64, 64)).shape == (2, 5)
+    (first,) = find_architecture(name).resized_by["in_channels"]
+    for key, tensor in net.state_dict().items():
+        assert key.startswith(f"{first}.") or torch.equal(changed.state_dict()[key], tensor)
+    assert changed.get_submodule(first).weight.abs().sum() > 0
+
+
 @pytest.mark.parametrize("call", [bestiary.load, partial(bestiary.build, pretrained=True)], ids=["load", "build"])
 def test_a_saved_head_of_another_size_is_refused(save, call):
     with pytest.raises(LayoutError, match=r"has the shape \(5.*\n.*asks for \(9") as caught:
@@ -182,41 +215,3 @@ def test_a_saved_head_of_another_size_is_refused(save, call):
     with pytest.raises(LayoutError, match=r"no place for: .*head") as caught:
         call(save("native", num_classes=0))
     assert len(str(caught.value).splitlines()) <= 3
-
-
-def test_a_block_with_a_mask_is_recomputed_as_it_was():
-    block = BlockSpec(
-        attention=AttentionSpec(width=16, heads=4), mlp=MlpSpec(width=16, hidden=32, activation="gelu"),
-        norm=NormSpec(eps=1e-6), order="pre_scaled", drop_path=0.4,
-    ).build().train()  # fmt: skip
-    padding = torch.arange(6) < torch.tensor([[6], [3], [4]])
-    found = []
-    for compute in (lambda part, *inputs: part(*inputs), partial(recomputed, lambda part, *inputs: part(*inputs))):
-        x = torch.linspace(-1, 1, 3 * 6 * 16).reshape(3, 6, 16).requires_grad_()
-        torch.manual_seed(1)
-        y = compute(block, x, Dense(torch.arange(6), causal=False, padding=padding))
-        found.append([y, *torch.autograd.grad(y.square().sum(), [x, *block.parameters()])])
-    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
-
-
-def test_gradients_of_what_is_recomputed_can_be_taken_twice():
-    net = net_of("resnet").train()
-    net.checkpoint = True
-    statistics = []
-    loss = net(images("cpu")[0]).square().sum()
-    for _ in range(2):
-        grads = torch.autograd.grad(loss, net.stem.convolution.weight, retain_graph=True)
-        statistics.append((grads[0], net.stages[0][0].branch[0].norm.running_mean.clone()))
-    assert all(torch.equal(*pair) for pair in zip(*statistics, strict=True))
-    assert net.stages[0][0].branch[0].norm.num_batches_tracked == 1
-    assert net.stages[0][0].branch[0].norm.momentum == 0.1
-
-
-def test_what_is_recomputed_compiles():
-    net = net_of("vit").train()
-    net.checkpoint = True
-    (batch,) = images("cpu")
-    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
-    grads = [torch.autograd.grad(form(batch).square().sum(), list(net.parameters())) for form in (net, compiled)]
-    for ours, theirs in zip(*grads, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)

@@ -1,5 +1,6 @@
-"""Cards of image nets against what timm states of the same weights."""
+"""Cards of image nets against what timm states of the same weights, and against their own nets."""
 
+import re
 from dataclasses import replace
 from functools import cache
 
@@ -7,16 +8,18 @@ import pytest
 import timm
 import torch
 
+import bestiary
 from bestiary.hub.registry import Registry
 from bestiary.hub.settings import Settings
-from bestiary.table import find_architecture
+from bestiary.table import TASKS, find_architecture
 
 REGISTRY = Registry.standard(Settings.read())
-CARDS = {
+OF_IMAGES = {
     name: card
     for name in REGISTRY.names()
-    if (card := REGISTRY.card(name)).task in ("image-classification", "image-embedding") and card.layout == "timm"
+    if TASKS.get((card := REGISTRY.card(name)).task, "").startswith("bestiary.vision.")
 }
+CARDS = {name: card for name, card in OF_IMAGES.items() if card.layout == "timm"}
 
 
 def theirs_of(card):
@@ -57,3 +60,13 @@ def test_the_config_is_that_of_timms_net(name):
         assert config.activation == "quick_gelu"
     with torch.device("meta"):
         assert architecture.net(config).config.num_classes == theirs.num_classes
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+def test_the_text_tells_how_many_weights_there_are(name):
+    """What was learned: running statistics are none, scales and shifts of norms are, also where they are frozen."""
+    (said,) = re.findall(r"([\d.]+)\s+million\s+weights", OF_IMAGES[name].text)
+    with torch.device("meta"):
+        state = bestiary.build(name).state_dict()
+    count = sum(tensor.numel() for key, tensor in state.items() if not re.search(r"\.(running_\w+|num_batches_tracked)$", key))
+    assert said == f"{count / 1e6:.{len(said.partition('.')[2])}f}"

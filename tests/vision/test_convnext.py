@@ -1,6 +1,5 @@
 """ConvNeXt against timm and torchvision, both ways."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -10,12 +9,12 @@ from safetensors.torch import load_file, save_file
 from timm.models.convnext import ConvNeXt as TimmNet
 from torchvision.models import convnext as torchvision_convnext
 
-import bestiary
-from bestiary.core import keymap, weights
+from bestiary.core import weights
 from bestiary.core.operations import unsqueezed
 from bestiary.core.runtime import for_inference
 from bestiary.errors import LayoutError
 from bestiary.vision.convnext import ARCHITECTURE, VARIANTS, ConvNeXt, ConvNeXtConfig
+from tests.vision.nets import check_folder_of_timm, difference, shapes, shapes_written
 
 TINY = {
     "V1": ("timm", {}),
@@ -105,11 +104,6 @@ def images_for(config, height=64, width=101):
     return torch.randn(2, config.in_channels, height, width, generator=torch.Generator().manual_seed(0))
 
 
-def difference(a, b):
-    assert a.shape == b.shape
-    return float((a - b).abs().max() / max(1, float(b.abs().max())))
-
-
 def exported(net, path, layout="timm"):
     weights.save(net, path, ARCHITECTURE.rules(layout, net.config, list(net.state_dict())))
     return load_file(path)
@@ -155,13 +149,9 @@ def test_the_reference_loads_the_export_and_computes_the_same(name, tmp_path):
     ("layout", "name"), [("timm", name) for name in VARIANTS] + [("torchvision", name) for name in PUBLISHED_BY_TORCHVISION]
 )
 def test_every_variant_has_the_tensors_of_the_reference(layout, name):
-    """Names and shapes, on the meta device where nothing is computed."""
     with torch.device("meta"):
         reference = timm.create_model(name) if layout == "timm" else getattr(torchvision_convnext, name)()
-        ours = ConvNeXt(VARIANTS[name]).state_dict()
-    mapped = keymap.save(ARCHITECTURE.rules(layout, VARIANTS[name], list(ours)), ours)
-    theirs = reference.state_dict()
-    assert {name: value.shape for name, value in mapped.items()} == {name: value.shape for name, value in theirs.items()}
+    assert shapes_written(ARCHITECTURE, VARIANTS[name], layout) == shapes(reference.state_dict())
 
 
 @pytest.mark.full
@@ -251,29 +241,6 @@ def test_published_configs_are_read_and_written(name):
 
 
 @pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto"])
-def test_what_timm_publishes_is_loaded_and_written_again(name, tmp_path):
-    theirs = tmp_path / "theirs"
+def test_what_timm_publishes_is_loaded_and_exported(name, tmp_path):
     reference = randomised(timm.create_model(name, num_classes=7))
-    timm.models.save_for_hf(reference, theirs, model_config={"label_names": list("abcdefg")}, safe_serialization=True)
-    classify = bestiary.load(theirs, device="cpu", precision="fp32")
-    given = json.loads((theirs / "config.json").read_text())["pretrained_cfg"]
-    assert (classify.preprocess.size, classify.preprocess.crop) == (given["input_size"][1], given["crop_pct"])
-    assert classify.labels == tuple("abcdefg")
-    images = images_for(classify.net.config)
-    with torch.no_grad():
-        assert difference(classify.inference(images), reference(images)) <= 1e-5
-        classify.export(tmp_path / "ours", layout="timm")
-        again = timm.create_model(f"local-dir:{tmp_path / 'ours'}", pretrained=True).eval()
-        assert torch.equal(again(images), reference(images))
-
-
-def test_a_change_of_classes_or_colours_leaves_only_that_end_random(tmp_path):
-    net = randomised(ConvNeXt(tiny()))
-    exported(net, tmp_path / "file.safetensors")
-    config, fresh = tiny(num_classes=3, in_channels=1), [name for ends in ARCHITECTURE.resized_by.values() for name in ends]
-    changed = weights.load(ARCHITECTURE, config, tmp_path / "file.safetensors", "timm", fresh=fresh)
-    assert changed(torch.randn(2, 1, 32, 32)).shape == (2, 3)
-    before = net.state_dict()
-    assert {name for name, tensor in changed.state_dict().items() if not torch.equal(tensor, before[name])} == {
-        "stem.0.weight", "stem.0.bias", "head.weight", "head.bias"
-    }  # fmt: skip
+    check_folder_of_timm(reference, images_for(VARIANTS[name]), tmp_path)

@@ -364,6 +364,8 @@ def bad_inputs() -> None:
         ({"name": "mnist", "offline": True}, OfflineError, "images-idx3-ubyte.gz of mnist is not on this machine"),
         ({"name": "mnist", "size": 64}, InputError, "mnist is not drawn"),
         ({"name": "openmoji", "split": "test", "size": 0}, InputError, "a drawing of 0 pixels"),
+        ({"name": "openmoji", "split": "test", "size": "64"}, InputError, "a drawing of '64' pixels"),
+        ({"name": "./album", "size": 64}, InputError, "./album is not drawn"),
         ({"name": "openmoji", "split": "test", "size": 8, "label": "hue"}, InputError, "no column 'hue'\nits columns: image"),
         ({"name": "openmoji", "split": "test", "errors": "ignore"}, InputError, "errors='ignore' is not known"),
         ({"name": "./nowhere"}, InputError, "there is no file or folder ./nowhere"),

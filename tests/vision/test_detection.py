@@ -147,6 +147,9 @@ def test_an_image_that_cannot_be_read_is_skipped_or_refused(detect):
     with pytest.warns(UserWarning, match="nowhere"):
         found = detect(["nowhere.jpg", PHOTO], errors="skip")
     assert found[0] is None and close(found[1], detect(PHOTO))
+    with pytest.warns(UserWarning, match="image 1 of 1 × 500 pixels"):
+        assert detect([PHOTO, Image.new("RGB", (1, 500))], errors="skip", batch_size=1)[1] is None
+    assert isinstance(detect(Image.new("RGB", (1, 1)), threshold=0).plot(), Image.Image)
 
 
 def test_labels_come_from_the_card(detect):

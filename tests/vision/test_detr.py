@@ -42,6 +42,7 @@ def reference_of(config, size=96):
     """The net of transformers, with weights at random that let each query find its own; its norms have statistics of images."""
     described = transformers.DetrConfig.from_dict(PUBLISHED.write(config))
     reference = transformers.DetrForObjectDetection(described).eval()
+    torch.manual_seed(0)
     backbone = reference.model.backbone.model
     with torch.no_grad():
         for name, parameter in reference.named_parameters():

@@ -69,6 +69,8 @@ def test_similarity_is_the_cosine(embed, photos):
     similarity = embed.similarity(photos[:1], photos)
     assert similarity.shape == (1, 4) and similarity[0, 0] == pytest.approx(1, abs=1e-5)
     assert similarity[0, 1] > 0.7 > similarity[0, 2:].max()  # a part of the cat is more like it than noise
+    torch.testing.assert_close(embed.similarity(photos[0], iter(photos)), similarity)
+    assert embed.similarity([], photos).shape == (0, 4)
 
 
 def test_search_looks_through_a_folder_at_any_depth(embed, photos, folder):
@@ -93,11 +95,12 @@ def test_search_tells_every_pair_what_similarity_does(embed, photos):
 
 def test_what_cannot_be_read_is_named_and_left_out(embed, photos, folder):
     (folder / "broken.jpg").write_bytes(b"no image")
+    Image.new("RGB", (1, 500)).save(folder / "strip.png")
     with pytest.raises(InputError, match=r"broken\.jpg"):
         embed.search(photos[0], folder)
-    with pytest.warns(UserWarning, match=r"skipped: .*broken.jpg"):
+    with pytest.warns(UserWarning, match=r"skipped: .*broken.jpg"), pytest.warns(UserWarning, match=r"skipped: .*strip.png"):
         found = embed.search(photos[0], folder, errors="skip")
-    assert len(found) == 4 and "broken.jpg" not in {match.image.name for match in found}
+    assert len(found) == 4 and not {"broken.jpg", "strip.png"} & {match.image.name for match in found}
     with pytest.warns(UserWarning, match=r"skipped: image 1 "):
         vectors = embed([photos[0], b"no image", photos[1]], errors="skip")
     assert vectors.shape == (3, 1280) and vectors[1].isnan().all() and vectors[[0, 2]].isfinite().all()
@@ -110,7 +113,7 @@ def test_messages_count_through_the_batches_of_a_search(embed, photos):
         embed.search(photos[0], [*photos[:3], b"no image"], batch_size=2)
 
 
-@pytest.mark.parametrize("corpus", [PHOTO, "nowhere", b"bytes", Image.new("RGB", (8, 8)), 7])
+@pytest.mark.parametrize("corpus", [PHOTO, "nowhere", b"bytes", Image.new("RGB", (8, 8)), 7, {"image": PHOTO}])
 def test_a_corpus_that_is_none_is_refused(embed, photos, corpus):
     with pytest.raises(InputError, match=r"folder") as caught:
         embed.search(photos[0], corpus)

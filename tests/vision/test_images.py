@@ -220,6 +220,7 @@ def test_an_image_of_the_caller_stays_as_it_is():
         np.zeros((4, 6, 3), np.int64), np.full((4, 6, 3), 1.5), np.full((4, 6, 3), -0.1), np.full((4, 6, 3), np.nan),
         torch.zeros(6, 4, 3), torch.zeros(3, 0, 4), torch.tensor(0.5), torch.full((3, 4, 6), 255.0),
         torch.zeros(3, 4, 6, dtype=torch.int64), np.array("photo.jpg"), np.zeros((2, 2), complex),
+        Image.new("RGB", (0, 0)), Image.new("L", (0, 6)),
     ],
     ids=str,
 )  # fmt: skip

@@ -14,12 +14,11 @@ from torch import nn
 from torchvision.models.mobilenetv3 import InvertedResidualConfig
 from torchvision.models.mobilenetv3 import MobileNetV3 as TorchvisionNet
 
-import bestiary
 from bestiary.core import keymap, weights
 from bestiary.core.runtime import for_inference
 from bestiary.errors import LayoutError
 from bestiary.vision.mobilenetv3 import ARCHITECTURE, VARIANTS, Block, MobileNetV3, MobileNetV3Config
-from tests.vision.nets import difference, images_for, randomised
+from tests.vision.nets import check_folder_of_timm, difference, images_for, randomised
 
 STAGES = (
     ((3, 16, 16, True, "relu", 1),),
@@ -209,18 +208,5 @@ def test_what_torchvision_cannot_compute_is_not_written_for_it():
 
 
 def test_what_timm_publishes_is_loaded_and_exported(tmp_path):
-    """A folder that timm itself wrote, read, and written anew for timm to read."""
     images = images_for(MobileNetV3Config(), 96)
-    reference = randomised(timm.create_model("mobilenetv3_small_100", num_classes=7), images)
-    names = list("abcdefg")
-    timm.models.save_for_hf(reference, tmp_path / "theirs", model_config={"label_names": names}, safe_serialization=True)
-    classify = bestiary.load(tmp_path / "theirs", device="cpu", precision="fp32")
-    given = timm.get_pretrained_cfg("mobilenetv3_small_100")
-    assert (classify.preprocess.size, classify.preprocess.crop) == (given.input_size[1], given.crop_pct)
-    assert classify.preprocess.interpolation == given.interpolation and classify.labels == tuple(names)
-
-    classify.export(tmp_path / "ours", layout="timm")
-    exported = timm.create_model(f"local-dir:{tmp_path / 'ours'}", pretrained=True).eval()
-    with torch.no_grad():
-        assert difference(classify.net(images), reference(images)) <= 1e-5
-        assert torch.equal(exported(images), reference(images))
+    check_folder_of_timm(randomised(timm.create_model("mobilenetv3_small_100", num_classes=7), images), images, tmp_path)

@@ -9,12 +9,11 @@ from timm.models import resnet as timm_resnet
 from torch import nn
 from torchvision.models import resnet as torchvision_resnet
 
-import bestiary
 from bestiary.core import weights
 from bestiary.core.runtime import for_inference
 from bestiary.errors import LayoutError
 from bestiary.vision.resnet import ARCHITECTURE, VARIANTS, ResNet, ResNetConfig
-from tests.vision.nets import difference, images_for, randomised
+from tests.vision.nets import check_folder_of_timm, difference, images_for, randomised, shapes, shapes_written
 
 DEPTHS = (1, 2, 1, 1)
 TINY = {
@@ -145,13 +144,9 @@ def timm_intermediates(net, images):
 @both
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_has_the_tensors_of_the_reference(name, layout):
-    """Names and shapes, on the meta device where nothing is computed."""
     with torch.device("meta"):
-        theirs = PUBLISHED_NETS[layout](name).state_dict()
-        ours = ResNet(VARIANTS[name]).state_dict()
-    rules = ARCHITECTURE.rules(layout, VARIANTS[name], list(ours))
-    mapped = {rule.theirs[0][0]: ours[rule.ours[0]].shape for rule in rules}
-    assert mapped == {name: tensor.shape for name, tensor in theirs.items()}
+        reference = PUBLISHED_NETS[layout](name)
+    assert shapes_written(ARCHITECTURE, VARIANTS[name], layout) == shapes(reference.state_dict())
 
 
 @pytest.mark.full
@@ -204,19 +199,5 @@ def test_a_published_config_that_is_computed_otherwise_is_refused(change):
 
 
 def test_what_timm_publishes_is_loaded_and_exported(tmp_path):
-    """A folder that timm itself wrote, read, and written anew for timm to read."""
     images = images_for(ResNetConfig(), 96)
-    reference = randomised(timm.create_model("resnet18", num_classes=7), images)
-    names = list("abcdefg")
-    timm.models.save_for_hf(reference, tmp_path / "theirs", model_config={"label_names": names}, safe_serialization=True)
-    classify = bestiary.load(tmp_path / "theirs", device="cpu", precision="fp32")
-    given = timm.get_pretrained_cfg("resnet18")
-    assert (classify.preprocess.size, classify.preprocess.crop) == (given.input_size[1], given.crop_pct)
-    assert (classify.preprocess.mean, classify.preprocess.std) == (given.mean, given.std)
-    assert classify.preprocess.interpolation == given.interpolation and classify.labels == tuple(names)
-
-    classify.export(tmp_path / "ours", layout="timm")
-    exported = timm.create_model(f"local-dir:{tmp_path / 'ours'}", pretrained=True).eval()
-    with torch.no_grad():
-        assert difference(classify.inference(images), reference(images)) <= 1e-5
-        assert torch.equal(exported(images), reference(images))
+    check_folder_of_timm(randomised(timm.create_model("resnet18", num_classes=7), images), images, tmp_path)

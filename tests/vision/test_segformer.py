@@ -16,7 +16,7 @@ from bestiary.hub.registry import Registry
 from bestiary.hub.settings import Settings
 from bestiary.vision import mit, segformer
 from bestiary.vision.segformer import FoldedDecoder
-from tests.vision.nets import difference, images_for, scattered
+from tests.vision.nets import difference, images_for, scattered, shapes, shapes_written
 
 SHAPE = {
     "depths": (1, 2, 1),
@@ -30,7 +30,7 @@ SHAPE = {
 }
 SEGMENTER, CLASSIFIER = transformers.SegformerForSemanticSegmentation, transformers.SegformerForImageClassification
 KINDS = {
-    "segformer": (segformer.ARCHITECTURE, SEGMENTER, {**SHAPE, "decoder": 20}),
+    "segformer": (segformer.ARCHITECTURE, SEGMENTER, {**SHAPE, "decoder_width": 20}),
     "mit": (mit.ARCHITECTURE, CLASSIFIER, SHAPE),
 }
 REGISTRY = Registry.standard(Settings.read())
@@ -117,13 +117,10 @@ def test_every_variant_has_the_tensors_of_transformers(kind, size):
     architecture, variants = KINDS[kind][0], {"mit": mit, "segformer": segformer}[kind].VARIANTS
     config = variants[f"{kind}-{size}"]
     with torch.device("meta"):
-        theirs, net = theirs_of(kind, config), architecture.net(config)
-    assert net.config == config
-    ours = {name: tensor.shape for name, tensor in net.state_dict().items()}
-    rules = architecture.rules("transformers", config, list(ours))
-    assert sorted(ours[name] for rule in rules for name in rule.ours) == sorted(
-        tensor.shape for tensor in theirs.state_dict().values()
-    )
+        reference = theirs_of(kind, config)
+    # In memory transformers calls some of them otherwise than in files, so that names cannot be compared.
+    theirs = shapes(reference.state_dict())
+    assert sorted(shapes_written(architecture, config, "transformers").values()) == sorted(theirs.values())
 
 
 @pytest.mark.full
@@ -237,7 +234,7 @@ def test_a_side_of_an_older_file_is_one_number(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(old))
     found = segformer.FOLDER.read(tmp_path, PUBLISHED)
     assert (found.preprocess["size"], found.preprocess["interpolation"], len(found.labels)) == (512, "bilinear", 150)
-    for changes, message in (({"do_resize": False}, "do_resize: False"), ({"size": {"height": 1, "width": 2}}, "are equal")):
+    for changes, message in (({"do_resize": False}, "do_resize: False"), ({"size": {"height": 1, "width": 2}}, "takes squares")):
         (tmp_path / "preprocessor_config.json").write_text(json.dumps({**old, **changes}))
         with pytest.raises(LayoutError, match=message):
             segformer.FOLDER.read(tmp_path, PUBLISHED)
@@ -245,7 +242,7 @@ def test_a_side_of_an_older_file_is_one_number(tmp_path):
 
 @torch.no_grad()
 def test_the_decoder_is_folded_at_inference_in_bf16_too():
-    config = segformer.ARCHITECTURE.configure({**SHAPE, "decoder": 20})
+    config = segformer.ARCHITECTURE.configure({**SHAPE, "decoder_width": 20})
     net, images = scattered(segformer.Segformer(config)), images_for(config)
     exact = net(images)
     low = for_inference(net.bfloat16())
@@ -253,14 +250,10 @@ def test_the_decoder_is_folded_at_inference_in_bf16_too():
     assert difference(low(images.bfloat16()).float(), exact) <= 0.05
 
 
-def test_branches_are_dropped_in_training_alone_and_the_deeper_the_more():
+def test_training_drops_blocks_more_often_the_deeper_they_lie():
     net = mit.MixTransformer(mit.MixTransformerConfig(drop_path=0.7, num_classes=3))
-    rates = [block.drop.rate for stage in net.stages for block in stage.blocks]
+    rates = [block.join.drop.rate for stage in net.stages for block in stage.blocks]
     assert rates == pytest.approx([0.1 * index for index in range(8)])
-    images = images_for(net.config)
-    torch.manual_seed(0)
-    assert not torch.equal(net.train()(images), net(images))
-    assert torch.equal(net.eval()(images), net(images))
 
 
 def test_a_head_of_other_classes_is_all_that_is_new(tmp_path):

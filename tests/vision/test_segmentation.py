@@ -111,6 +111,7 @@ def test_one_gives_one_a_list_a_list_an_iterator_an_iterator(name, request):
         warnings.simplefilter("always")
         first, nothing, last = task([photos()[0], b"no image", photos()[2]], errors="skip")
     assert nothing is None and len(warned) == 1
+    assert task(Image.new("RGB", (1, 1))).plot().width >= 1
     assert (first.image.size, last.image.size) == ((451, 300), (90, 61))
     drawn = [found.plot() for found in (first, last)]
     assert all(isinstance(picture, Image.Image) for picture in drawn) and drawn[0].width >= 451

@@ -279,8 +279,8 @@ def test_grey_stays_grey_at_any_size(interpolation):
 
 
 def test_a_strip_is_refused_before_it_fills_the_memory():
-    with pytest.raises(InputError, match="1 × 60000 pixels"):
-        preprocess_of()([Image.new("L", (1, 60000))])
+    with pytest.raises(InputError, match="image 3 of 1 × 60000 pixels"):
+        preprocess_of()([Image.new("L", (1, 60000))], first=3)
 
 
 def test_messages_count_from_the_first_of_the_batch():
@@ -299,6 +299,7 @@ def test_messages_count_from_the_first_of_the_batch():
         ({"crop": 0}, "crop"),
         ({"crop": 1.5}, "crop"),
         ({"size": 0}, "size"),
+        ({"size": 10_000}, "size"),
         ({"std": [0, 1, 1]}, "std"),
         ({"longest": 100}, "longest"),
         ({"multiple": 0}, "multiple"),

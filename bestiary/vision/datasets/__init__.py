@@ -25,7 +25,7 @@ from bestiary.errors import InputError
 from bestiary.hub.lock import LOCK
 from bestiary.hub.settings import Settings
 from bestiary.hub.trust import Trust
-from bestiary.vision.datasets.carded import open_card
+from bestiary.vision.datasets.carded import check_drawn, open_card
 from bestiary.vision.datasets.formats import IMAGE
 from bestiary.vision.datasets.local import open_path
 from bestiary.vision.datasets.webdataset import TARS
@@ -82,6 +82,7 @@ def load(
     if errors not in ("raise", "skip"):
         raise InputError(f'errors={errors!r} is not known\ngive "raise" or "skip"')
     if _is_path(name):
+        check_drawn(name, "files", size)
         opened = open_path(name, split, streaming=streaming)
     else:
         settings = Settings.read(home=home, offline=offline)

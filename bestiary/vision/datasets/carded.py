@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 def open_card(name: str, split: str, settings: Settings, trust: Trust, *, streaming: bool, size: int | None) -> Opened:
     """The rows of a card by its name, or of a repository as `hf:owner/repo`. Raises what `load` does."""
     card = _repository(name, split, settings, trust) if name.startswith("hf:") else Datasets.standard(settings).card(name)
-    if size is not None and card.format != "emoji":
-        raise InputError(f"{name} is not drawn: its images have a size\nleave out size, and resize them in a transform")
+    check_drawn(name, card.format, size)
     chosen = tables.pick_split(card.splits, split, name)
     drawings = [card.file("archive")] if card.format == "emoji" else []
     wanted = [*(file for name in chosen.files for file in card.files if file.name == name), *drawings]
@@ -41,6 +40,12 @@ def open_card(name: str, split: str, settings: Settings, trust: Trust, *, stream
     if card.format in FORMATS:
         return Opened(_published(card, source, streaming))
     return Opened(tables.name_columns(_plain(card, source, streaming), card.columns, card.labels))
+
+
+def check_drawn(name: str, form: str, size: int | None) -> None:
+    """Raise InputError for a size that is asked for of images that have one."""
+    if size is not None and form != "emoji":
+        raise InputError(f"{name} is not drawn: its images have a size\nleave out size, and resize them in a transform")
 
 
 def _plain(card: DatasetCard, source: Source, streaming: bool) -> Rows:

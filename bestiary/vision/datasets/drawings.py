@@ -33,8 +33,8 @@ def open_emoji(card: DatasetCard, source: Source, size: int, *, streaming: bool)
 
     from bestiary.vision.datasets.picture import Picture
 
-    if not 1 <= size <= LARGEST:
-        raise InputError(f"a drawing of {size} pixels cannot be made\ngive a size from 1 to {LARGEST}")
+    if not isinstance(size, int) or not 1 <= size <= LARGEST:
+        raise InputError(f"a drawing of {size!r} pixels cannot be made\ngive a size from 1 to {LARGEST}")
     subgroups = dict.fromkeys(one.subgroup for one in read_emoji(Path(source.paths[0])))
     text = Value("string")
     features = {

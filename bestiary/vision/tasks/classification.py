@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bestiary.core.labels import Label, check_top, class_names, ranked
+from bestiary.core.labels import Label, check_top, ranked
 from bestiary.core.runtime import for_inference
 from bestiary.core.task import Report
 from bestiary.errors import InputError
-from bestiary.vision import labels
 from bestiary.vision.backbone import Backbone
 from bestiary.vision.drawing import draw_labels
 from bestiary.vision.explain import Explanation, attention_rollout, grad_cam, on_image
+from bestiary.vision.labels import labels_of
 from bestiary.vision.tasks.embedding import ImageEmbedder
 from bestiary.vision.tasks.images import KNOWN_LENGTH, Errors, ImageTask, is_one
 from bestiary.vision.vit import ViT
@@ -49,10 +49,24 @@ class ImageClassifier(ImageTask):
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
-        config: Any = self.net.config
-        given = self.card.labels
-        names = labels.names(given) if isinstance(given, str) else given
-        self.labels = class_names(names, config.num_classes, self.card.name)
+        self.labels = labels_of(self.card, self.net.config)
+
+    def replace_head(self, labels: Sequence[str]) -> None:
+        """A new head with random weights for classes of these names, to be trained; the card that `save` writes names them.
+
+        Raises InputError for names that are none, or one twice.
+
+        >>> import bestiary
+        >>> classify = bestiary.load("efficientnet-lite0")
+        >>> classify.replace_head(["cat", "dog"])
+        >>> len(classify("cat.jpg"))
+        2
+        """
+        if isinstance(labels, str) or not all(isinstance(label, str) for label in labels) or len({*labels}) < len(labels):
+            raise InputError("labels are the names of classes, each another\ngive a list of different strings")
+        cast(Backbone, self.net).replace_head(len(labels))
+        self.labels = tuple(labels)
+        self.card = replace(self.card, labels=self.labels, precision={}, metrics=())
 
     def __call__(self, images: Any, *, top: int = 5, batch_size: int | None = None, errors: Errors = "raise") -> Any:
         """The `top` most likely labels, best first: `Labels`, a list of Label, for one image, a list of these for a list.
@@ -108,7 +122,7 @@ class ImageClassifier(ImageTask):
 
     def _index(self, label: str) -> int:
         if label not in self.labels:
-            near = ", ".join(get_close_matches(label, self.labels)) or ", ".join(self.labels[:3])
+            near = ", ".join(get_close_matches(str(label), self.labels)) or ", ".join(self.labels[:3])
             raise InputError(f"{self.card.name} has no label {label!r}\nit has {len(self.labels)}, such as {near}")
         return self.labels.index(label)
 

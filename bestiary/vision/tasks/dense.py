@@ -26,14 +26,16 @@ class DenseTask(ImageTask):
                 f"what answers for every pixel has to see all: fit is one of {', '.join(WHOLE)}, crop 1"
             )
 
-    def outputs(self, images: list[Any], first: int) -> list[tuple[Tensor, tuple[int, int]]]:
+    def outputs(self, images: list[Any], first: int) -> list[tuple[Any, tuple[int, int]]]:
         """For each image what the net gives for it, in fp32, and the height and width of the image.
 
-        `first` is the number of the first image, for messages.
+        That is a tensor, or a tuple of those of a net that gives several. `first` is the number of the first image, for messages.
         """
-        given: dict[int, tuple[Tensor, tuple[int, int]]] = {}
+        given: dict[int, tuple[Any, tuple[int, int]]] = {}
         for numbers, batch, sizes in self.by_size(images, first):
-            given |= zip(numbers, zip(self.compute(batch).float(), sizes, strict=True), strict=True)
+            output = self.compute(batch)
+            rows = zip(*(part.float() for part in output), strict=True) if isinstance(output, tuple) else output.float()
+            given |= zip(numbers, zip(rows, sizes, strict=True), strict=True)
         return [given[number] for number in range(len(images))]
 
     def by_size(self, images: list[Any], first: int) -> Iterator[tuple[list[int], Tensor, list[tuple[int, int]]]]:

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bestiary.core.labels import Label, check_top, class_names
+from bestiary.core.labels import Label, check_top
 from bestiary.core.task import Report
 from bestiary.errors import InputError
-from bestiary.vision import labels
 from bestiary.vision.drawing import draw_boxes
+from bestiary.vision.labels import labels_of
 from bestiary.vision.tasks.dense import DenseTask
 from bestiary.vision.tasks.images import Errors
 
@@ -60,10 +60,7 @@ class ObjectDetector(DenseTask):
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
-        config: Any = self.net.config
-        given = self.card.labels
-        names = labels.names(given) if isinstance(given, str) else given
-        self.labels = class_names(names, config.num_classes, self.card.name)
+        self.labels = labels_of(self.card, self.net.config)
 
     def __call__(
         self,
@@ -85,7 +82,10 @@ class ObjectDetector(DenseTask):
             check_top(top)
 
         def answer(batch: list[Any], first: int) -> list[list[Detection]]:
-            return [surest(*objects, self.labels, threshold)[:top] for objects in self._objects(batch, first)]
+            return [
+                surest(logits, in_pixels(boxes, size), self.labels, threshold)[:top]
+                for (logits, boxes), size in self.outputs(batch, first)
+            ]
 
         return self.answered(images, answer, batch_size=batch_size, errors=errors, result=Detections)
 
@@ -102,28 +102,22 @@ class ObjectDetector(DenseTask):
         ]
         return Report(columns=["image", "label", "score", "box"], rows=rows, records=records, results=results)
 
-    def _objects(self, images: list[Any], first: int) -> list[tuple[Tensor, Tensor]]:
-        """For each image the logits (queries, classes + 1) of the net, and its boxes (queries, 4) in pixels of the image."""
-        found: dict[int, tuple[Tensor, Tensor]] = {}
-        for numbers, batch, sizes in self.by_size(images, first):
-            logits, boxes = (part.float().cpu() for part in self.compute(batch))
-            found |= zip(numbers, zip(logits, in_pixels(boxes, sizes), strict=True), strict=True)
-        return [found[number] for number in range(len(images))]
 
+def in_pixels(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Boxes (queries, 4) of middle, width and height, as shares of an image, as corners in its pixels; its height and width.
 
-def in_pixels(boxes: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """Boxes (n, queries, 4) of middle, width and height, as shares of images, as corners in pixels of images (height, width).
-
-    >>> in_pixels(torch.tensor([[[0.5, 0.5, 1.0, 0.5]]]), [(200, 300)])
-    tensor([[[  0.,  50., 300., 150.]]])
+    >>> in_pixels(torch.tensor([[0.5, 0.5, 1.0, 0.5]]), (200, 300))
+    tensor([[  0.,  50., 300., 150.]])
     """
-    middle, extent = boxes.split(2, dim=-1)  # each (n, queries, 2): x, y
-    scale = torch.tensor([[width, height, width, height] for height, width in sizes], dtype=boxes.dtype)
-    return torch.cat((middle - extent / 2, middle + extent / 2), dim=-1) * scale[:, None]
+    middle, extent = boxes.split(2, dim=-1)  # each (queries, 2): x, y
+    return torch.cat((middle - extent / 2, middle + extent / 2), dim=-1) * boxes.new_tensor(size[::-1] * 2)
 
 
 def surest(logits: Tensor, boxes: Tensor, names: Sequence[str], threshold: float) -> list[Detection]:
-    """What the queries to one image found, of a score above the threshold, best first; the last logit is of no object."""
+    """What the queries to one image found, of a score above the threshold, best first; the last logit is of no object.
+
+    Logits are (queries, classes + 1), boxes (queries, 4).
+    """
     scores, classes = logits.softmax(-1)[:, :-1].max(-1)  # (queries,)
     found = zip(scores.tolist(), classes.tolist(), boxes.tolist(), strict=True)
     kept = [Detection(names[index], score, Box(*box)) for score, index, box in found if score > threshold]

@@ -73,9 +73,12 @@ class ImageEmbedder(ImageTask):
         rows = [like.new_full(like.shape[1:], torch.nan) if vector is None else vector for vector in vectors]
         return torch.stack(rows) if rows else like
 
-    def similarity(self, a: Sequence[Any], b: Sequence[Any]) -> Tensor:
-        """Dot products of the vectors of `a` with those of `b`, cosines if they are normalised: (len(a), len(b))."""
-        return self(a) @ self(b).T
+    def similarity(self, a: Any, b: Any) -> Tensor:
+        """Dot products of the vectors of `a` with those of `b`, cosines if they are normalised: (len(a), len(b)).
+
+        One image is taken for a list of one.
+        """
+        return self(_listed(a)) @ self(_listed(b)).T
 
     def search(self, queries: Any, corpus: Any, *, top: int = 5, batch_size: int | None = None, errors: Errors = "raise") -> Any:
         """The `top` images of the corpus that are nearest to a query, best first; for a list of queries a list of such lists.
@@ -89,7 +92,7 @@ class ImageEmbedder(ImageTask):
             corpus = image_files(corpus)
         elif is_one(corpus):
             raise InputError(f"the corpus is one {type(corpus).__name__}\ngive a folder, or any number of images")
-        vectors = self([queries] if is_one(queries) else list(queries), batch_size=batch_size)  # (queries, width)
+        vectors = self(_listed(queries), batch_size=batch_size)  # (queries, width)
         found = nearest(vectors, self._readable(corpus, batch_size, errors), top)
         best = [[ImageMatch(*item, score) for item, score in matches] for matches in found]
         return best[0] if is_one(queries) else best
@@ -110,3 +113,7 @@ class ImageEmbedder(ImageTask):
 
     def _embed(self, images: list[Any], first: int) -> Tensor:
         return self.finish(self.compute(self.preprocess(images, first), "pooled").float()).cpu()
+
+
+def _listed(images: Any) -> list[Any]:
+    return [images] if is_one(images) else list(images)

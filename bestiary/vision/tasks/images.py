@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from io import IOBase
 from typing import Any, Literal
 
 import numpy as np
@@ -14,10 +15,12 @@ from torch import Tensor
 from bestiary.core.rows import for_encoding
 from bestiary.core.runtime import images_at_once
 from bestiary.core.task import Task, batched
-from bestiary.errors import InputError
-from bestiary.vision.images import read_image
-from bestiary.vision.transforms import Preprocess
+from bestiary.errors import InputError, OfflineError, SourceError
+from bestiary.vision.images import name_of, read_image
+from bestiary.vision.transforms import Preprocess, check_sides
 
+# What can be iterated, and yet is no list of images: an image, a row of a data set, an open file.
+ALONE = (str, bytes, bytearray, memoryview, Image.Image, Mapping, IOBase)
 KNOWN_LENGTH = (Sequence, np.ndarray, Tensor)  # answered by a list; what else can be iterated is answered as it comes
 
 Errors = Literal["raise", "skip"]  # what to do about an image that cannot be read
@@ -50,7 +53,9 @@ class ImageTask(Task):
         """
         if errors not in ("raise", "skip"):
             raise InputError(f'errors={errors!r} is not known\ngive "raise" or "skip"')
-        answers = self._answers(images, answer if errors == "raise" else _forgiving(answer), batch_size, result)
+        size = images_at_once(self.device) if batch_size is None else batch_size
+        batches = batched([images] if is_one(images) else images, size)
+        answers = _answers(batches, answer if errors == "raise" else _forgiving(answer), result)
         if is_one(images):
             return next(answers)
         return list(answers) if isinstance(images, KNOWN_LENGTH) else answers
@@ -61,18 +66,20 @@ class ImageTask(Task):
         with torch.inference_mode():
             return getattr(self.inference.derived(), what)(batch.to(weight.device, weight.dtype), *arguments)
 
-    def _answers(self, images: Any, answer: Answer, size: int | None, result: Result) -> Iterator[Any]:
-        size = images_at_once(self.device) if size is None else size
-        for number, batch in enumerate(batched([images] if is_one(images) else images, size)):
-            for found, image in zip(answer(batch, number * size), batch, strict=True):
-                yield None if found is None else result(found, image)
-
 
 def is_one(images: Any) -> bool:
-    """Whether this is an image, or something that cannot be one, rather than many."""
+    """Whether this is an image, or something that is neither one nor many, rather than many."""
     if isinstance(images, (np.ndarray, Tensor)):
         return images.ndim != 4
-    return isinstance(images, (str, bytes, bytearray, memoryview, Image.Image)) or not isinstance(images, Iterable)
+    return isinstance(images, ALONE) or not isinstance(images, Iterable)
+
+
+def _answers(batches: Iterable[list[Any]], answer: Answer, result: Result) -> Iterator[Any]:
+    first = 0
+    for batch in batches:
+        for found, image in zip(answer(batch, first), batch, strict=True):
+            yield None if found is None else result(found, image)
+        first += len(batch)
 
 
 def _forgiving(answer: Answer) -> Answer:
@@ -88,7 +95,9 @@ def _forgiving(answer: Answer) -> Answer:
 
 def _read(image: Any, name: str) -> Image.Image | None:
     try:
-        return read_image(image, name)
-    except InputError as error:
+        read = read_image(image, name)
+        check_sides(*read.size, name_of(image, name))
+        return read
+    except (InputError, OfflineError, SourceError) as error:
         warnings.warn(f"skipped: {str(error).splitlines()[0]}", stacklevel=2)
         return None

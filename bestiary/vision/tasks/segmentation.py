@@ -11,11 +11,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from bestiary.core.labels import class_names
 from bestiary.core.task import Report
 from bestiary.errors import InputError
-from bestiary.vision import labels
 from bestiary.vision.drawing import draw_masks
+from bestiary.vision.labels import labels_of
 from bestiary.vision.tasks.dense import DenseTask
 from bestiary.vision.tasks.images import Errors
 
@@ -60,10 +59,7 @@ class Segmenter(DenseTask):
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
-        config: Any = self.net.config
-        given = self.card.labels
-        names = labels.names(given) if isinstance(given, str) else given
-        self.labels = class_names(names, config.num_classes, self.card.name)
+        self.labels = labels_of(self.card, self.net.config)
 
     def __call__(self, images: Any, *, batch_size: int | None = None, errors: Errors = "raise") -> Any:
         """A Segmentation of one image, a list of them of a list of images; masks are as large as their image, on the CPU.
