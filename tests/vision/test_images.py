@@ -222,7 +222,6 @@ def test_an_image_of_the_caller_stays_as_it_is():
         torch.zeros(3, 4, 6, dtype=torch.int64), np.array("photo.jpg"), np.zeros((2, 2), complex),
         Image.new("RGB", (0, 0)), Image.new("L", (0, 6)),
     ],
-    ids=str,
 )  # fmt: skip
 def test_what_cannot_be_an_image_says_what_can(image):
     with pytest.raises(InputError, match="image 5") as caught:
