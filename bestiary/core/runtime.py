@@ -91,9 +91,15 @@ def in_threads(compute: Callable[[Item], Result], items: Sequence[Item]) -> list
     threads = torch.get_num_threads()
     if min(threads, len(items)) < 2:
         return [compute(item) for item in items]
+    inference = torch.is_inference_mode_enabled()  # which each thread has for itself
+
+    def compute_alike(item: Item) -> Result:
+        with torch.inference_mode(inference):
+            return compute(item)
+
     try:
         with ThreadPoolExecutor(min(threads, len(items)), initializer=_be_single) as pool:
-            return list(pool.map(compute, items))
+            return list(pool.map(compute_alike, items))
     finally:
         torch.set_num_threads(threads)  # what a thread sets for itself, torch also gives to those that start later
 

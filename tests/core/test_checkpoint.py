@@ -51,7 +51,8 @@ def test_gradients_of_what_is_recomputed_can_be_taken_twice():
 
 def test_what_is_recomputed_compiles():
     net, (batch,) = net_of("vit"), images("cpu")
-    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    # With sizes that are symbols, torch has no gradient for the resizing of positions.
+    compiled = torch.compile(net, fullgraph=True, dynamic=False, backend="aot_eager")
     grads = [torch.autograd.grad(form(batch).square().sum(), list(net.parameters())) for form in (net, compiled)]
     for ours, theirs in zip(*grads, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)

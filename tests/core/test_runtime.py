@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from bestiary.core.runtime import computes_natively, packed_rows, pick_device, pick_dtype, side_by_side
+from bestiary.core.runtime import computes_natively, in_threads, packed_rows, pick_device, pick_dtype, side_by_side
 from bestiary.errors import InputError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -78,3 +78,9 @@ def test_an_error_comes_through_and_the_threads_stay(four_threads):
 def test_packed_rows_fill_the_threads_and_the_cache(four_threads, rows, expected):
     assert packed_rows(CPU, rows) == expected
     assert packed_rows(CUDA, rows) == 65536
+
+
+@pytest.mark.parametrize("inference", [True, False])
+def test_threads_compute_in_the_mode_of_the_caller(inference, four_threads):
+    with torch.inference_mode(inference):
+        assert in_threads(lambda item: torch.is_inference_mode_enabled(), [1, 2, 3]) == [inference] * 3
