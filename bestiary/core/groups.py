@@ -84,5 +84,9 @@ def _by_layer(net: nn.Module, blocks: list[nn.Module]) -> Iterator[tuple[int, st
     passed = 0  # the blocks so far
     for place, (name, parameter) in enumerate(named):
         passed = number_of.get(id(parameter), passed)
-        inside = not passed or id(parameter) in number_of
-        yield passed if inside else passed + 1 if place < last else len(blocks) + 1, name, parameter
+        layer = passed
+        if place > last:
+            layer = len(blocks) + 1
+        elif passed and id(parameter) not in number_of:
+            layer = passed + 1  # between two blocks
+        yield layer, name, parameter

@@ -155,7 +155,8 @@ class BlockedLinear(PackedLinear):
         return _product()(x, self._packed, self._bias)
 
 
-def _blocked_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def one_dnn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A linear layer by oneDNN, of weights (out, in) as they are or laid out for it: (..., in) → (..., out)."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
@@ -164,7 +165,7 @@ def _product() -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
     """The product as a script, since a trace cannot take up the empty list in it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scripts have no successor that starts so fast
-        return torch.jit.script(_blocked_linear)
+        return torch.jit.script(one_dnn_linear)
 
 
 class HalfLinear(PackedLinear):

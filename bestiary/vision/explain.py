@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,16 @@ class Explanation:
     def plot(self) -> Image.Image:
         """The image in grey, coloured where it counted. Raises InputError where it can no longer be read."""
         return heat_map(self.image, self.values)
+
+
+def hangs_on_the_class(net: Backbone) -> bool:
+    """Whether what explains the net is of one class; attention is what it is, whatever the answer."""
+    return not isinstance(net, ViT)
+
+
+def heat_of(net: Backbone, images: Tensor, index: int) -> Tensor:
+    """How much each place of images counted, for the class `index` where that makes a difference: (n, rows, columns)."""
+    return grad_cam(net, images, index) if hangs_on_the_class(net) else attention_rollout(cast(ViT, net), images)
 
 
 def grad_cam(net: Backbone, images: Tensor, index: int) -> Tensor:

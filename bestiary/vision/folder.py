@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -11,6 +12,13 @@ from bestiary.errors import InputError
 
 # Formats that Pillow recognises, but does not decode without another program.
 RECOGNISED_ONLY = frozenset(["BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"])
+
+
+@cache
+def endings() -> tuple[str, ...]:
+    """How names of images end that Pillow reads, in small letters."""
+    kinds = Image.registered_extensions()
+    return tuple(ending for ending, kind in kinds.items() if kind in Image.OPEN and kind not in RECOGNISED_ONLY)
 
 
 def image_files(folder: str | os.PathLike[str]) -> list[Path]:
@@ -24,12 +32,10 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder\ngive one that holds images, or a list of images")
-    endings = Image.registered_extensions()
-    readable = {ending for ending, kind in endings.items() if kind in Image.OPEN and kind not in RECOGNISED_ONLY}
     files = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in readable
+        if path.suffix.lower() in endings()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and path.is_file()
     ]

@@ -43,12 +43,12 @@ def check_known(said: Mapping[str, Any], known: Collection[str], fixed: Mapping[
             )
 
 
-def interpolation(resample: Any, folder: Path) -> str:
-    """Our name for a number of Pillow. Raises LayoutError."""
+def resampling(resample: Any, folder: Path) -> Fields:
+    """Our keys for a number of Pillow; transformers resizes by torch whatever that can. Raises LayoutError."""
     names = [name for name, number in RESAMPLING.items() if number == resample]
     if not names:
         raise LayoutError(f"{folder / FILE} has resample: {resample!r}\nthe zoo has {RESAMPLING}")
-    return names[0]
+    return {"interpolation": names[0], "resampler": "pillow" if names == ["lanczos"] else "torch"}
 
 
 def edges(size: Any) -> Mapping[str, Any]:
@@ -87,7 +87,7 @@ class ProcessorFolder:
             preprocess={
                 "fit": self.fit,
                 **self.sizes(given, folder),
-                "interpolation": interpolation(given["resample"], folder),
+                **resampling(given["resample"], folder),
                 **{ours: given[theirs] for ours, theirs in keys.items()},
             },
             labels=names_of_classes(config),

@@ -14,6 +14,7 @@ from bestiary.vision.square import side
 # Read by TimmFolder, what follows from the rest, and what matters to training alone.
 HARMLESS = frozenset(["pretrained_cfg", "num_features", "label_names", "label_descriptions", "drop_rate", "drop_path_rate"])
 FREE = ("num_classes", "in_channels", "image", "dropout", "drop_path")  # in which nets of one name may differ
+CROP_MODES = {"center": "crop", "squash": "squash", "border": "pad"}  # timm's names of our fits
 SHARED = ("interpolation", "mean", "std")  # keys of a preprocessing that have one name there and here
 
 
@@ -82,23 +83,29 @@ class TimmFolder:
                 f"{folder / 'config.json'}: pretrained_cfg lacks {absent[0]}\nwithout it the preprocessing is unknown"
             )
         _, height, width = given["input_size"]
-        if height != width or given["crop_mode"] != "center":
+        if height != width or given["crop_mode"] not in CROP_MODES:
             raise LayoutError(
                 f"{folder / 'config.json'} asks for {height} × {width} pixels, crop_mode {given['crop_mode']}\n"
-                "the zoo cuts squares from the centre"
+                f"the zoo makes squares, by {', '.join(CROP_MODES)}"
             )
-        preprocess = {"size": height, "crop": given["crop_pct"], **{key: given[key] for key in SHARED}}
+        fit = CROP_MODES[given["crop_mode"]]
+        preprocess = {"fit": fit, "size": height, "crop": given["crop_pct"], **{key: given[key] for key in SHARED}}
         task = "image-embedding" if config.get("num_classes") == 0 else "image-classification"
         return Description(task=task, preprocess=preprocess, labels=_labels(config), files={})
 
     def write(self, card: Any, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        size, colours = card.preprocess["size"], config.get("model_args", {}).get("in_chans", 3)
+        given = {"fit": "crop", "crop": 1.0, **card.preprocess}
+        size, colours = given["size"], config.get("model_args", {}).get("in_chans", 3)
+        fit = "crop" if given["fit"] == "crop_floor" else given["fit"]  # a pixel apart where a margin is odd
+        modes = [mode for mode, ours in CROP_MODES.items() if ours == fit]
+        if not modes:
+            raise LayoutError(f"timm cannot say fit: {fit}\nsave it in our own layout: .save(folder)")
         pretrained = {
             "input_size": [colours, size, size],
             "fixed_input_size": self.fixed_input_size,
-            "crop_pct": card.preprocess["crop"],
-            "crop_mode": "center",
-            **{key: card.preprocess[key] for key in SHARED},
+            "crop_pct": given["crop"],
+            "crop_mode": modes[0],
+            **{key: given[key] for key in SHARED},
             **self.ends,
             "num_classes": config["num_classes"],
         }

@@ -27,8 +27,9 @@ class Preprocess(Sizes):
     """The keys of a card's `preprocess` for images.
 
     An image is resized and cut or filled up as `fit` says, and of every colour, as a share of its full value, `mean` is taken
-    away and what is left divided by `std`. The numbers are those of transformers' processors by torchvision. Pillow, and with it
-    timm, rounds here and there the other way: a difference of 1/255, and of 2/255 for a few in a million values of a photo.
+    away and what is left divided by `std`. Resized by Pillow, the numbers are those of timm; by torch, those of transformers'
+    processors, in a sixth of the time. The two round differently here and there: by 1/255, and by 2/255 in a few of a million
+    values of a photo. So a card says which of them its net was published with.
 
     >>> preprocess = Preprocess(size=32, fit="pad", interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     >>> preprocess([np.zeros((300, 400, 3), np.uint8)]).shape
@@ -38,6 +39,7 @@ class Preprocess(Sizes):
     """
 
     interpolation: Literal["bilinear", "bicubic", "lanczos"]  # all three average over the area when they make smaller
+    resampler: Literal["pillow", "torch"] = "pillow"  # what resizes, a key of RESAMPLERS; torch has no lanczos
     mean: tuple[float, float, float]  # red, green, blue
     std: tuple[float, float, float]
     fill: tuple[int, int, int] | None = None  # the colour around an image, 0 to 255; None: that of `mean`
@@ -52,6 +54,7 @@ class Preprocess(Sizes):
             "crop": 0 < preprocess.crop <= 1,
             "longest": preprocess.longest is None or preprocess.size <= preprocess.longest <= LARGEST,
             "multiple": 1 <= preprocess.multiple <= LARGEST,
+            "resampler": (preprocess.resampler, preprocess.interpolation) != ("torch", "lanczos"),
             "std": min(preprocess.std) > 0,
             "fill": preprocess.fill is None or (min(preprocess.fill) >= 0 and max(preprocess.fill) <= 255),
         }.items():
@@ -59,7 +62,7 @@ class Preprocess(Sizes):
                 raise LayoutError(
                     f"{whose} has {key}: {getattr(preprocess, key)}\n"
                     f"wanted: size and multiple >= 1, longest >= size, all of these <= {LARGEST}, 0 < crop <= 1, std > 0, "
-                    "fill from 0 to 255"
+                    "fill from 0 to 255, and pillow for lanczos"
                 )
         return preprocess
 
@@ -88,7 +91,11 @@ class Preprocess(Sizes):
         check_sides(width, height, name_of(image, name))
         place = FITS[self.fit](height, width, self)
         fill = self.fill or tuple(round(255 * colour) for colour in self.mean)
-        return place.lay(resize(pixels, place.resized, self.interpolation), fill), place
+        return place.lay(self.resize(pixels, place.resized), fill), place
+
+    def resize(self, pixels: Tensor, size: tuple[int, int]) -> Tensor:
+        """uint8 (3, h, w) → (3, *size), averaged over the area where it gets smaller."""
+        return pixels if pixels.shape[1:] == size else RESAMPLERS[self.resampler](pixels, size, self.interpolation)
 
     def normalize(self, images: Tensor, out: Tensor | None = None) -> Tensor:
         """uint8 (…, 3, h, w) → fp32 of the same shape, laid out channels-last, as `out` has to be if it is given."""
@@ -108,30 +115,18 @@ def check_sides(width: int, height: int, name: str) -> None:
         raise InputError(f"{name} of {width} × {height} pixels is too long and thin\ncut out what matters first")
 
 
-def resize(pixels: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
-    """uint8 (3, h, w) → (3, *size), averaged over the area where it gets smaller; a key of INTERPOLATIONS says how."""
-    return pixels if pixels.shape[1:] == size else INTERPOLATIONS[interpolation](pixels, size)
-
-
-def _by_torch(mode: str) -> Callable[[Tensor, tuple[int, int]], Tensor]:
-    """Vector instructions take a sixth of Pillow's time where colours lie side by side."""
-
-    def resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-        images = pixels[None].contiguous(memory_format=torch.channels_last)
-        return F.interpolate(images, size, mode=mode, antialias=True)[0]
-
-    return resized
-
-
-def _by_pillow(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-    for width, height in ((size[1], image.height), (size[1], size[0])):  # in this order, which from 13 Pillow changes by itself
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
+def by_pillow(pixels: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    """Rows first, then columns, as Pillow did whenever weights were trained; from 13 on it chooses the order by the sizes."""
+    image, how = Image.fromarray(pixels.permute(1, 2, 0).numpy()), Image.Resampling[interpolation.upper()]
+    for width, height in ((size[1], image.height), (size[1], size[0])):
+        image = image.resize((width, height), how)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-INTERPOLATIONS: Mapping[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
-    "bilinear": _by_torch("bilinear"),
-    "bicubic": _by_torch("bicubic"),
-    "lanczos": _by_pillow,  # which torch knows since 2.12 only
-}
+def by_torch(pixels: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    """Vector instructions take a sixth of Pillow's time where colours lie side by side."""
+    images = pixels[None].contiguous(memory_format=torch.channels_last)
+    return F.interpolate(images, size, mode=interpolation, antialias=True)[0]
+
+
+RESAMPLERS: Mapping[str, Callable[[Tensor, tuple[int, int], str], Tensor]] = {"pillow": by_pillow, "torch": by_torch}

@@ -19,8 +19,8 @@ from bestiary.vision.processor import (
     check_known,
     config_with_names,
     edges,
-    interpolation,
     read_processor,
+    resampling,
 )
 from bestiary.vision.square import side
 
@@ -70,7 +70,7 @@ class TransformersViT:
                 "fit": "squash" if squashed else "crop_floor",
                 "size": cut,
                 "crop": share(cut, edge),
-                "interpolation": interpolation(given["resample"], folder),
+                **resampling(given["resample"], folder),
                 **{ours: given[theirs] for ours, theirs in COLOURS.items()},
             },
             labels=names_of_classes(config) if classifies else None,

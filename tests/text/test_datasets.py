@@ -21,16 +21,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
-@pytest.fixture
-def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for cards of data sets, and the files beside them."""
-    folder = tmp_path / "cards" / "datasets"
-    folder.mkdir(parents=True)
-    monkeypatch.setenv("BESTIARY_CARDS", str(folder.parent))
-    monkeypatch.setenv("BESTIARY_HOME", str(tmp_path / "store"))
-    return folder
-
-
 def add_beasts(cards: Path, content: bytes, promised: bytes | None = None) -> None:
     (cards / "beasts.jsonl").write_bytes(content)
     meant = content if promised is None else promised
@@ -64,7 +54,7 @@ def test_openmoji_works_here() -> None:
     assert set(splits["train"]["label"]) == set(range(10))
 
 
-def test_openmoji_needs_no_drawings_for_text(cards: Path, tmp_path: Path) -> None:
+def test_openmoji_needs_no_drawings_for_text(dataset_cards: Path, tmp_path: Path) -> None:
     stream = datasets.load("openmoji", "test", streaming=True, columns=["text", "label"])
     assert next(iter(stream)) == {"text": "keycap 2", "label": 7}
     assert sum(path.stat().st_size for path in (tmp_path / "store" / "blobs").iterdir()) < 2_000_000
@@ -72,22 +62,22 @@ def test_openmoji_needs_no_drawings_for_text(cards: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_a_card_names_columns_and_labels(cards: Path, streaming: bool) -> None:
-    add_beasts(cards, BEASTS)
+def test_a_card_names_columns_and_labels(dataset_cards: Path, streaming: bool) -> None:
+    add_beasts(dataset_cards, BEASTS)
     rows = datasets.load("beasts", streaming=streaming)
     assert list(rows) == [{"text": "a griffin", "label": 1}, {"text": "a cat", "label": 0}]
     assert rows.features["label"].names == ["tame", "wild"]
 
 
-def test_words_are_labelled_by_a_card_too(cards: Path) -> None:
-    add_beasts(cards, b'{"story": ["a", "griffin"], "mood": [0, 1]}\n')
+def test_words_are_labelled_by_a_card_too(dataset_cards: Path) -> None:
+    add_beasts(dataset_cards, b'{"story": ["a", "griffin"], "mood": [0, 1]}\n')
     rows = datasets.load("beasts")
     assert rows[0] == {"text": ["a", "griffin"], "label": [0, 1]}
     assert rows.features["label"].feature.names == ["tame", "wild"]
 
 
-def test_bytes_that_are_not_the_card_s_are_refused(cards: Path) -> None:
-    add_beasts(cards, BEASTS.replace(b"cat", b"bat"), promised=BEASTS)
+def test_bytes_that_are_not_the_card_s_are_refused(dataset_cards: Path) -> None:
+    add_beasts(dataset_cards, BEASTS.replace(b"cat", b"bat"), promised=BEASTS)
     with pytest.raises(IntegrityError, match="beasts"):
         datasets.load("beasts")
 

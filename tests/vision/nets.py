@@ -1,6 +1,7 @@
 """What the tests of nets share that stand beside a reference."""
 
 import json
+from dataclasses import replace
 
 import timm
 import torch
@@ -61,6 +62,17 @@ def scattered(net):
             else:
                 tensor.copy_(0.2 * noise)
     return net.eval()
+
+
+def check_config_of_timm(architecture, name, unknown):
+    """A config.json of a variant is read and written; that of `unknown` is of none that the zoo has."""
+    timm_config = architecture.configs["timm"]
+    published = {"architecture": name, "num_classes": 12, "num_features": 768, "model_args": {"in_chans": 1}}
+    assert timm_config.recognises(published)
+    config = architecture.configure(timm_config.read(published))
+    assert config == replace(timm_config.variants[name], num_classes=12, in_channels=1)
+    assert architecture.configure(timm_config.read(timm_config.write(config))) == config
+    assert not timm_config.recognises({"architecture": unknown})
 
 
 def check_folder_of_timm(reference, images, folder):

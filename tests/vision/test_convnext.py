@@ -1,7 +1,5 @@
 """ConvNeXt against timm and torchvision, both ways."""
 
-from dataclasses import replace
-
 import pytest
 import timm
 import torch
@@ -14,7 +12,7 @@ from bestiary.core.operations import unsqueezed
 from bestiary.core.runtime import for_inference
 from bestiary.errors import LayoutError
 from bestiary.vision.convnext import ARCHITECTURE, VARIANTS, ConvNeXt, ConvNeXtConfig
-from tests.vision.nets import check_folder_of_timm, difference, shapes, shapes_written
+from tests.vision.nets import check_config_of_timm, check_folder_of_timm, difference, shapes, shapes_written
 
 TINY = {
     "V1": ("timm", {}),
@@ -231,13 +229,7 @@ def test_a_convolution_that_is_none_of_1_by_1_is_refused():
 
 @pytest.mark.parametrize("name", ["convnext_small", "convnextv2_nano"])
 def test_published_configs_are_read_and_written(name):
-    timm_config = ARCHITECTURE.configs["timm"]
-    published = {"architecture": name, "num_classes": 12, "num_features": 768, "model_args": {"in_chans": 1}}
-    assert timm_config.recognises(published)
-    config = ARCHITECTURE.configure(timm_config.read(published))
-    assert config == replace(VARIANTS[name], num_classes=12, in_channels=1)
-    assert ARCHITECTURE.configure(timm_config.read(timm_config.write(config))) == config
-    assert not timm_config.recognises({"architecture": "convnext_tiny_hnf"})
+    check_config_of_timm(ARCHITECTURE, name, "convnext_tiny_hnf")
 
 
 @pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto"])

@@ -36,16 +36,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
-@pytest.fixture
-def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for cards of data sets, and the files beside them."""
-    folder = tmp_path / "cards" / "datasets"
-    folder.mkdir(parents=True)
-    monkeypatch.setenv("BESTIARY_CARDS", str(folder.parent))
-    monkeypatch.setenv("BESTIARY_HOME", str(tmp_path / "store"))
-    return folder
-
-
 def add(cards: Path, form: str, labels: list[str], files: dict[str, bytes], *members: str) -> None:
     """A card called `small`, with one split."""
     for name, content in files.items():
@@ -100,8 +90,8 @@ IDX = {"images.gz": gzip.compress(idx_of(DIGITS)), "labels.gz": gzip.compress(id
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_mnist(cards: Path, tmp_path: Path, streaming: bool) -> None:
-    add(cards, "idx", ["a", "b", "c"], IDX)
+def test_mnist(dataset_cards: Path, tmp_path: Path, streaming: bool) -> None:
+    add(dataset_cards, "idx", ["a", "b", "c"], IDX)
     rows = list(datasets.load("small", streaming=streaming))
     (tmp_path / "images").write_bytes(idx_of(DIGITS))
     (tmp_path / "labels").write_bytes(idx_of(LABELS))
@@ -110,10 +100,10 @@ def test_mnist(cards: Path, tmp_path: Path, streaming: bool) -> None:
     assert [row["label"] for row in rows] == read_label_file(str(tmp_path / "labels")).tolist()
 
 
-def test_emnist_is_turned_upright(cards: Path) -> None:
+def test_emnist_is_turned_upright(dataset_cards: Path) -> None:
     members = {f"gzip/{name}": content for name, content in IDX.items()}
     archive = zip_of(members | {"gzip/other.gz": b"another of its sets"})
-    add(cards, "idx-columns", ["a", "b", "c"], {"gzip.zip": archive}, *members)
+    add(dataset_cards, "idx-columns", ["a", "b", "c"], {"gzip.zip": archive}, *members)
     rows = datasets.load("small")
     assert np.array_equal(arrays(rows)[..., 0], DIGITS.transpose(0, 2, 1)) and rows["label"][:] == LABELS.tolist()
 
@@ -126,16 +116,16 @@ def cifar(labels: list[list[int]]) -> bytes:
     return b"".join(bytes(label) + photo.tobytes() for label, photo in zip(labels, planes, strict=True))
 
 
-def test_cifar_10(cards: Path) -> None:
+def test_cifar_10(dataset_cards: Path) -> None:
     batches = {"cifar/2.bin": cifar([[2]] * 4), "cifar/1.bin": cifar([[0], [1], [2], [1]]), "cifar/readme.html": b"<html>"}
-    add(cards, "cifar-10", ["a", "b", "c"], {"cifar.tar.gz": tgz_of(batches)}, "cifar/1.bin", "cifar/2.bin")
+    add(dataset_cards, "cifar-10", ["a", "b", "c"], {"cifar.tar.gz": tgz_of(batches)}, "cifar/1.bin", "cifar/2.bin")
     rows = datasets.load("small")
     assert np.array_equal(arrays(rows), np.concatenate([PHOTOS, PHOTOS])) and rows["label"][:] == [0, 1, 2, 1, 2, 2, 2, 2]
 
 
-def test_cifar_100_has_groups(cards: Path) -> None:
+def test_cifar_100_has_groups(dataset_cards: Path) -> None:
     batch = {"cifar/train.bin": cifar([[19, 0], [0, 1], [3, 1], [3, 0]])}
-    add(cards, "cifar-100", ["a", "b"], {"cifar.tar.gz": tgz_of(batch)}, "cifar/train.bin")
+    add(dataset_cards, "cifar-100", ["a", "b"], {"cifar.tar.gz": tgz_of(batch)}, "cifar/train.bin")
     rows = datasets.load("small")
     assert (rows["label"][:], rows["coarse_label"][:]) == ([0, 1, 1, 0], [19, 0, 3, 3])
     groups = datasets.load("small", label="coarse_label")
@@ -149,33 +139,33 @@ def mat(**arrays: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def test_flowers(cards: Path) -> None:
+def test_flowers(dataset_cards: Path) -> None:
     photos = {f"jpg/image_{number:05d}.jpg": jpeg(40 * number) for number in range(1, 6)}
     files = {
         "setid.mat": mat(trnid=np.array([[5, 2]]), valid=np.array([[1]]), tstid=np.array([[3, 4]])),
         "labels.mat": mat(labels=np.array([[1, 3, 1, 2, 2]])),
         "photos.tgz": tgz_of(photos),
     }
-    add(cards, "flowers", ["a", "b", "c"], files, "trnid")
+    add(dataset_cards, "flowers", ["a", "b", "c"], files, "trnid")
     rows = datasets.load("small")
     assert rows["label"][:] == [2, 1]
     expected = [np.asarray(read_image(photos[f"jpg/image_{number:05d}.jpg"])) for number in (2, 5)]
     assert np.array_equal(arrays(rows), expected)
 
 
-def test_pets(cards: Path) -> None:
+def test_pets(dataset_cards: Path) -> None:
     listing = b"#Image CLASS-ID SPECIES BREED ID\nbeagle_2 2 2 1\nAbyssinian_1 1 1 1\n"
     photos = {"._beagle_2": b"", "Abyssinian_1": jpeg(50), "Bombay_7": b"", "beagle_2": jpeg(90)}
     images = tgz_of({f"images/{name}.jpg": content for name, content in photos.items()})
     files = {"annotations.tar.gz": tgz_of({"annotations/list.txt": listing}), "images.tar.gz": images}
-    add(cards, "pets", ["Abyssinian", "Beagle"], files, "annotations/list.txt")
+    add(dataset_cards, "pets", ["Abyssinian", "Beagle"], files, "annotations/list.txt")
     rows = datasets.load("small")
     assert (rows["label"][:], rows["species"][:], rows.features["species"].names) == ([0, 1], [0, 1], ["cat", "dog"])
     assert np.array_equal(arrays(rows), [np.asarray(read_image(jpeg(colour))) for colour in (50, 90)])
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_coco(cards: Path, streaming: bool) -> None:
+def test_coco(dataset_cards: Path, streaming: bool) -> None:
     box = {"image_id": 9, "iscrowd": 0, "category_id": 90, "bbox": [1.0, 2.0, 3.0, 0.5]}
     told = {
         "images": [{"id": 9, "file_name": "0009.jpg"}, {"id": 4, "file_name": "0004.jpg"}],
@@ -184,24 +174,24 @@ def test_coco(cards: Path, streaming: bool) -> None:
     }
     photos = {"val/": b"", "val/0004.jpg": jpeg(4), "val/0007.jpg": jpeg(7), "val/0009.jpg": jpeg(9)}
     files = {"annotations.zip": zip_of({"a/instances.json": json.dumps(told).encode()}), "val.zip": zip_of(photos)}
-    add(cards, "coco", ["person", "toothbrush"], files, "a/instances.json")
+    add(dataset_cards, "coco", ["person", "toothbrush"], files, "a/instances.json")
     none, two = datasets.load("small", streaming=streaming)
     assert (none["id"], none["boxes"], none["labels"]) == (4, [], []) and none["image"].size == (9, 6)
     assert two["boxes"] == [[1, 2, 4, 2.5], [0, 0, 9, 6]] and two["labels"] == [1, 0] and two["crowd"] == [False, True]
 
 
-def test_a_card_of_tables_and_one_of_tars(cards: Path) -> None:
+def test_a_card_of_tables_and_one_of_tars(dataset_cards: Path) -> None:
     held = library.Dataset.from_dict({"photo": [jpeg(1), jpeg(2)], "kind": [1, 0]})
     file = io.BytesIO()
     held.to_parquet(file)
-    add(cards, "parquet", ["tame", "wild"], {"small.parquet": file.getvalue()})
-    text = (cards / "small.md").read_text().replace('"format"', '"columns": {"image": "photo", "label": "kind"}, "format"')
-    (cards / "small.md").write_text(text)
+    add(dataset_cards, "parquet", ["tame", "wild"], {"small.parquet": file.getvalue()})
+    card = dataset_cards / "small.md"
+    card.write_text(card.read_text().replace('"format"', '"columns": {"image": "photo", "label": "kind"}, "format"'))
     for streaming in (False, True):
         rows = datasets.load("small", streaming=streaming)
         assert [row["label"] for row in rows] == [1, 0] and rows.features["label"].names == ["tame", "wild"]
         assert np.array_equal(arrays(rows), [np.asarray(read_image(jpeg(colour))) for colour in (1, 2)])
-    add(cards, "webdataset", ["tame", "wild"], {"small.tar": gzip.decompress(tgz_of({"1.jpg": jpeg(3), "1.cls": b"1"}))})
+    add(dataset_cards, "webdataset", ["tame", "wild"], {"small.tar": gzip.decompress(tgz_of({"1.jpg": jpeg(3), "1.cls": b"1"}))})
     assert (datasets.load("small")["label"][:], datasets.load("small").features["label"].names) == ([1], ["tame", "wild"])
 
 
@@ -216,8 +206,8 @@ def test_a_card_of_tables_and_one_of_tars(cards: Path) -> None:
         ("cifar-10", {"a.tgz": tgz_of({"2.bin": bytes(3073)})}, ("1.bin",), "lacks '1.bin', and 0 more"),
     ],
 )  # fmt: skip
-def test_files_of_another_form_are_refused(cards: Path, form, files, members, complaint) -> None:
-    add(cards, form, ["a", "b", "c"], files, *members)
+def test_files_of_another_form_are_refused(dataset_cards: Path, form, files, members, complaint) -> None:
+    add(dataset_cards, form, ["a", "b", "c"], files, *members)
     with pytest.raises(InputError, match=complaint) as caught:
         datasets.load("small")
     assert len(str(caught.value).splitlines()) <= 3
@@ -225,26 +215,26 @@ def test_files_of_another_form_are_refused(cards: Path, form, files, members, co
         list(datasets.load("small", streaming=True))
 
 
-def test_bytes_that_are_not_the_card_s_are_refused(cards: Path) -> None:
-    add(cards, "idx", ["a", "b", "c"], IDX)
-    (cards / "images.gz").write_bytes(IDX["images.gz"][::-1])
+def test_bytes_that_are_not_the_card_s_are_refused(dataset_cards: Path) -> None:
+    add(dataset_cards, "idx", ["a", "b", "c"], IDX)
+    (dataset_cards / "images.gz").write_bytes(IDX["images.gz"][::-1])
     with pytest.raises(IntegrityError, match="small"):
         datasets.load("small")
 
 
-def test_rows_follow_the_digest_and_are_made_once(cards: Path) -> None:
-    add(cards, "idx", ["a", "b", "c"], IDX)
+def test_rows_follow_the_digest_and_are_made_once(dataset_cards: Path) -> None:
+    add(dataset_cards, "idx", ["a", "b", "c"], IDX)
     first = datasets.load("small")
     assert datasets.load("small").cache_files == first.cache_files and len(first) == 7
     fewer = {name: gzip.compress(idx_of(array[:2])) for name, array in zip(IDX, (DIGITS, LABELS), strict=True)}
-    add(cards, "idx", ["a", "b", "c"], fewer)
+    add(dataset_cards, "idx", ["a", "b", "c"], fewer)
     assert len(datasets.load("small")) == 2
 
 
-def test_each_domain_sends_to_the_other(cards: Path) -> None:
+def test_each_domain_sends_to_the_other(dataset_cards: Path) -> None:
     with pytest.raises(InputError, match=r"mnist holds images\nload it with bestiary\.vision\.datasets"):
         texts.load("mnist")
-    add(cards, "jsonl", ["a"], {"small.jsonl": b'{"text": "a griffin", "label": 0}\n'})
+    add(dataset_cards, "jsonl", ["a"], {"small.jsonl": b'{"text": "a griffin", "label": 0}\n'})
     with pytest.raises(InputError, match="small has no column 'image'\nits columns: text, label"):
         datasets.load("small")
 
@@ -300,8 +290,8 @@ def test_drawing_needs_resvg_and_an_svg(monkeypatch: pytest.MonkeyPatch) -> None
         datasets.load("openmoji", "test", size=8)
 
 
-def test_flowers_need_scipy(cards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add(cards, "flowers", ["a"], {"setid.mat": b"1", "labels.mat": b"2", "photos.tgz": b"3"}, "trnid")
+def test_flowers_need_scipy(dataset_cards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(dataset_cards, "flowers", ["a"], {"setid.mat": b"1", "labels.mat": b"2", "photos.tgz": b"3"}, "trnid")
     monkeypatch.setitem(sys.modules, "scipy.io", None)
     with pytest.raises(InputError, match="scipy, which is not installed"):
         datasets.load("small")

@@ -214,7 +214,7 @@ def test_cards_say_what_the_variants_do(name):
     card = REGISTRY.card(name)
     assert ARCHITECTURE.configure(card.config) == VARIANTS[name]
     assert dict(card.preprocess) == {
-        "fit": "multiple", "size": 518, "multiple": 14, "interpolation": "bicubic",
+        "fit": "multiple", "size": 518, "multiple": 14, "interpolation": "bicubic", "resampler": "torch",
         "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
     }  # fmt: skip
     free = not name.startswith("depth-anything-v2") or name.endswith("small")

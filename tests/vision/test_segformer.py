@@ -269,7 +269,7 @@ def test_cards_say_what_the_variants_do(name):
     assert card.architecture == kind and architecture.configure(card.config) == variants[name]
     processor = transformers.SegformerImageProcessor()
     side = 640 if name == "segformer-b5" else processor.size["height"]
-    preprocess = {"fit": "squash", "size": side, "interpolation": "bilinear"}
+    preprocess = {"fit": "squash", "size": side, "interpolation": "bilinear", "resampler": "torch"}
     assert dict(card.preprocess) == {
         **preprocess, "mean": list(processor.image_mean), "std": list(processor.image_std),
     }  # fmt: skip

@@ -16,7 +16,7 @@ from bestiary.core.runtime import for_inference
 from bestiary.errors import InputError, LayoutError
 from bestiary.vision.swin import ARCHITECTURE, VARIANTS, Swin, SwinConfig
 from bestiary.vision.windows import Partition
-from tests.vision.nets import check_folder_of_timm, difference, scattered, shapes, shapes_written
+from tests.vision.nets import check_config_of_timm, check_folder_of_timm, difference, scattered, shapes, shapes_written
 
 SQUARE = (64, 64)  # maps of 16, 8 and 4 places: the last is a single window of 4
 LONG = (64, 128)  # whose last maps, 4 × 8, are shifted along one side alone
@@ -254,13 +254,7 @@ def test_a_config_without_heads_for_each_stage_is_refused(depths):
 
 @pytest.mark.parametrize("name", ["swin_small_patch4_window7_224", "swin_base_patch4_window12_384"])
 def test_published_configs_are_read_and_written(name):
-    timm_config = ARCHITECTURE.configs["timm"]
-    published = {"architecture": name, "num_classes": 12, "num_features": 768, "model_args": {"in_chans": 1}}
-    assert timm_config.recognises(published)
-    config = ARCHITECTURE.configure(timm_config.read(published))
-    assert config == replace(VARIANTS[name], num_classes=12, in_channels=1)
-    assert ARCHITECTURE.configure(timm_config.read(timm_config.write(config))) == config
-    assert not timm_config.recognises({"architecture": "swin_s3_tiny_224"})
+    check_config_of_timm(ARCHITECTURE, name, "swin_s3_tiny_224")
 
 
 @pytest.mark.parametrize("change", [{"window_size": 8}, {"always_partition": True}])

@@ -36,37 +36,25 @@ def close(ours, theirs):
     )
 
 
-# What is in the photo; the scores that timm's net gives with the same weights and timm's preprocessing, and how far ours are from
-# these, as Pillow, by which that resizes, rounds a few pixels the other way; and our own.
+# What is in the photo, with the scores of timm's net, of the same weights and timm's own preprocessing.
 SEEN = {
-    "efficientnet-lite0": (
-        ["tiger cat", "Egyptian cat", "tabby", "lynx", "window screen"],
-        [0.37757, 0.36336, 0.17469, 0.01926, 0.00120],
-        1e-3,
-        [0.377245, 0.363818, 0.174668, 0.019204, 0.001197],
-    ),
-    "efficientnet-lite1": (
-        ["Egyptian cat", "tiger cat", "tabby", "lynx", "butternut squash"],
-        [0.41729, 0.24480, 0.14546, 0.01330, 0.00201],
-        2e-3,
-        [0.415566, 0.245456, 0.145835, 0.013272, 0.002008],
-    ),
-    "efficientnet-lite2": (
-        ["Egyptian cat", "tiger cat", "tabby", "lynx", "lens cap"],
-        [0.58359, 0.14103, 0.11094, 0.00978, 0.00201],
-        1e-3,
-        [0.583650, 0.140826, 0.110946, 0.009774, 0.002010],
-    ),
-}
+    "efficientnet-lite0": {
+        "tiger cat": 0.37757, "Egyptian cat": 0.36336, "tabby": 0.17469, "lynx": 0.01926, "window screen": 0.00120,
+    },
+    "efficientnet-lite1": {
+        "Egyptian cat": 0.41729, "tiger cat": 0.24480, "tabby": 0.14546, "lynx": 0.01330, "butternut squash": 0.00201,
+    },
+    "efficientnet-lite2": {
+        "Egyptian cat": 0.58359, "tiger cat": 0.14103, "tabby": 0.11094, "lynx": 0.00978, "lens cap": 0.00201,
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SEEN)
 def test_chelsea_is_a_cat(name):
     found = bestiary.load(name, device="cpu", precision="fp32")(PHOTO)
-    labels, theirs, apart, ours = SEEN[name]
-    assert [label.name for label in found] == labels
-    assert [label.score for label in found] == pytest.approx(theirs, abs=apart)
-    assert [label.score for label in found] == pytest.approx(ours, abs=1e-4)
+    assert [label.name for label in found] == list(SEEN[name])
+    assert [label.score for label in found] == pytest.approx(list(SEEN[name].values()), abs=1e-4)
     assert all(isinstance(label, Label) and isinstance(label.score, float) for label in found)
 
 
@@ -138,9 +126,9 @@ def test_several_threads_get_the_same_answer(classify, photos):
 def test_the_report_of_a_command_line(classify):
     report = classify.report([str(PHOTO)])
     assert report.columns == ["image", "rank", "label", "score"]
-    assert report.rows[0] == [str(PHOTO), 1, "tiger cat", "37.7%"] and len(report.rows) == 5
+    assert report.rows[0] == [str(PHOTO), 1, "tiger cat", "37.8%"] and len(report.rows) == 5
     assert report.records[0] == {
-        "image": str(PHOTO), "rank": 1, "label": "tiger cat", "score": pytest.approx(0.37757, abs=1e-3),
+        "image": str(PHOTO), "rank": 1, "label": "tiger cat", "score": pytest.approx(0.37757, abs=1e-4),
     }  # fmt: skip
 
 

@@ -90,7 +90,7 @@ def test_older_files_say_less(tmp_path):
     """A number for a size, no name of the processor, nothing of what is usual."""
     shared = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
     assert preprocess_of(tmp_path / "vit", "vit", size=32, do_resize=True, crop_size=None) == Preprocess(
-        size=32, fit="squash", interpolation="bilinear", **shared
+        size=32, fit="squash", interpolation="bilinear", resampler="torch", **shared
     )
     assert preprocess_of(
         tmp_path / "deit", "deit", feature_extractor_type="DeiTFeatureExtractor", size=36, crop_size=32, resample=1

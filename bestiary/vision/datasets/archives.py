@@ -18,8 +18,9 @@ from bestiary.errors import InputError
 LARGEST = 1 << 30  # bytes of one member
 PACKED = 200  # bytes that one byte of an archive may hold; images and their labels hold far fewer
 
-# What the two libraries raise, depending on which byte is wrong; RuntimeError for a member that is encrypted.
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError)
+# What the two libraries raise, depending on which byte is wrong; RuntimeError for a member that is encrypted, and of its kind
+# NotImplementedError for one that is packed in a way that they do not know.
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 
 
 def members(path: str) -> Iterator[tuple[str, Callable[[], bytes]]]:

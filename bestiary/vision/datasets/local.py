@@ -11,7 +11,8 @@ from bestiary.core import tables
 from bestiary.core.tables import LABEL, SPLITS, Files
 from bestiary.errors import InputError
 from bestiary.vision.datasets.formats import IMAGE
-from bestiary.vision.datasets.webdataset import SUFFIXES, TARS, open_tars
+from bestiary.vision.datasets.webdataset import TARS, open_tars
+from bestiary.vision.folder import endings
 
 if TYPE_CHECKING:
     from bestiary.core.tables import Rows
@@ -60,7 +61,7 @@ def _open_folder(place: Path, path: str, split: str, streaming: bool) -> Opened:
     names = sorted(_files_below(place))
     listed = [name for name in names if name.lower().endswith(TABLES)]
     beside = [name for name in listed if "/" not in name]
-    images = [name for name in names if name.lower().endswith(SUFFIXES)]
+    images = [name for name in names if name.lower().endswith(endings())]
     tars = [name for name in names if name.lower().endswith(TARS)]
     if beside or (listed and not images):
         splits = tables.by_split(beside or listed, path)

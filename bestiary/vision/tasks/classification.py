@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from PIL import Image
@@ -17,11 +17,12 @@ from bestiary.core.task import Report
 from bestiary.errors import InputError
 from bestiary.vision.backbone import Backbone
 from bestiary.vision.drawing import draw_labels
-from bestiary.vision.explain import Explanation, attention_rollout, grad_cam, on_image
 from bestiary.vision.labels import labels_of
 from bestiary.vision.tasks.embedding import ImageEmbedder
 from bestiary.vision.tasks.images import KNOWN_LENGTH, Errors, ImageTask, is_one
-from bestiary.vision.vit import ViT
+
+if TYPE_CHECKING:
+    from bestiary.vision.explain import Explanation
 
 
 class Labels(list[Label]):
@@ -106,19 +107,18 @@ class ImageClassifier(ImageTask):
         >>> explanation.label.name, explanation.values.shape
         ('tiger cat', torch.Size([300, 451]))
         """
+        from bestiary.vision import explain  # which takes more to import than classifying needs
+
         pixels, place = self.preprocess.seen(image)
         batch = self.preprocess.normalize(pixels[None])
         scores = self.compute(batch)[0].float().softmax(-1)
         index = int(scores.argmax()) if label is None else self._index(label)
         weight, net = next(self.net.parameters()), cast(Backbone, for_inference(self.net))
         batch = batch.to(weight.device, weight.dtype)
-        if not isinstance(net, ViT):
-            heat = grad_cam(net, batch, index)
-        elif label is None:
-            heat = attention_rollout(net, batch)
-        else:
+        if label is not None and not explain.hangs_on_the_class(net):
             raise InputError("where a Vision Transformer looks does not hang on the label\nleave label out")
-        return Explanation(on_image(heat[0], place).cpu(), Label(self.labels[index], scores[index].item()), image)
+        heat = explain.heat_of(net, batch, index)
+        return explain.Explanation(explain.on_image(heat[0], place).cpu(), Label(self.labels[index], scores[index].item()), image)
 
     def _index(self, label: str) -> int:
         if label not in self.labels:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bestiary.core.runtime import side_by_side
+from bestiary.core.runtime import in_threads
 from bestiary.errors import LayoutError
 from bestiary.vision.tasks.images import ImageTask
 
@@ -44,7 +44,7 @@ class DenseTask(ImageTask):
         Padding would put them all in one batch, but change what a net sees at the edges of an image, and so its answer.
         """
         numbered = list(enumerate(images, first))
-        seen = side_by_side(lambda item: self.preprocess.seen(item[1], f"image {item[0]}"), numbered, torch.device("cpu"))
+        seen = in_threads(lambda item: self.preprocess.seen(item[1], f"image {item[0]}"), numbered)
         for size in dict.fromkeys(pixels.shape for pixels, _ in seen):
             alike = [number for number, (pixels, _) in enumerate(seen) if pixels.shape == size]
             batch = torch.stack([seen[number][0].permute(1, 2, 0) for number in alike]).permute(0, 3, 1, 2)

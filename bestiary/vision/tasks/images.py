@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from bestiary.core.rows import for_encoding
-from bestiary.core.runtime import images_at_once
+from bestiary.core.runtime import images_at_once, in_threads
 from bestiary.core.task import Task, batched
 from bestiary.errors import InputError, OfflineError, SourceError
 from bestiary.vision.images import name_of, read_image
@@ -86,7 +86,7 @@ def _forgiving(answer: Answer) -> Answer:
     """The same for the images that can be read, and None for the others."""
 
     def answer_readable(images: list[Any], first: int) -> Iterator[Any]:
-        readable = [_read(image, f"image {number}") for number, image in enumerate(images, first)]
+        readable = in_threads(lambda item: _read(item[1], f"image {item[0]}"), list(enumerate(images, first)))
         answers = iter(answer([image for image in readable if image is not None], first))
         return (None if image is None else next(answers) for image in readable)
 
