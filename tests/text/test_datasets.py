@@ -82,6 +82,7 @@ def test_bytes_that_are_not_the_card_s_are_refused(dataset_cards: Path) -> None:
         datasets.load("beasts")
 
 
+@pytest.mark.usefixtures("dataset_cards")
 @pytest.mark.parametrize(
     ("arguments", "error", "complaint"),
     [
@@ -99,7 +100,7 @@ def test_bytes_that_are_not_the_card_s_are_refused(dataset_cards: Path) -> None:
         ({"name": "hf:zoo/reviews", "trust": "first-use", "offline": True}, OfflineError, "has not been here"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_loaded(arguments, error, complaint, cards, tmp_path, monkeypatch) -> None:
+def test_what_cannot_be_loaded(arguments, error, complaint, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=complaint) as caught:
         datasets.load(**arguments)
