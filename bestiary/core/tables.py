@@ -45,6 +45,10 @@ _PATTERN = re.compile(r"[*?\[]")
 Found = TypeVar("Found")
 
 
+class UnknownSplit(InputError):
+    """A data set has no split of that name."""
+
+
 class Files(NamedTuple):
     """The files of one split, all of one format."""
 
@@ -63,13 +67,13 @@ def find_files(path: str) -> dict[str, Files]:
         splits = by_split(names, path)
         return {split: Files(form, tuple(str(place / name) for name in names)) for split, (form, names) in splits.items()}
     if place.is_file():
-        return {"train": Files(_format([place.name], path), (str(place),))}
+        return {"train": Files(format_of([place.name], path), (str(place),))}
     if not _PATTERN.search(place.name):
         raise InputError(f"there is no file or folder {path}\ngive a file, a folder, or a pattern such as data/*.csv")
     matches = [str(found) for found in sorted(place.parent.glob(place.name)) if found.is_file()]
     if not matches:
         raise InputError(f"no file matches {path}\ncheck the pattern")
-    return {"train": Files(_format(matches, path), tuple(matches))}
+    return {"train": Files(format_of(matches, path), tuple(matches))}
 
 
 def by_split(names: Iterable[str], whose: str) -> dict[str, Files]:
@@ -95,7 +99,7 @@ def by_split(names: Iterable[str], whose: str) -> dict[str, Files]:
         if len(folders) > 1:
             where = ", ".join(folders[:5])
             raise InputError(f"{whose} holds several data sets: {split} lies in {where}\ngive one of these folders")
-    return {split: Files(_format(found, whose), tuple(found)) for split, found in splits.items()}
+    return {split: Files(format_of(found, whose), tuple(found)) for split, found in splits.items()}
 
 
 def open_rows(files: Files, split: str, *, streaming: bool = False, columns: Sequence[str] | None = None) -> Rows:
@@ -131,10 +135,22 @@ def name_columns(rows: Rows, columns: Mapping[str, str], labels: Sequence[str] |
     return rows
 
 
+def renamed(rows: Rows, columns: Mapping[str, str], whose: str) -> Rows:
+    """The rows with columns called as ours, in place of what is called so: our name → theirs. Raises InputError."""
+    there = column_names(rows)
+    for ours, theirs in columns.items():
+        if theirs == ours:
+            continue
+        if theirs not in there:
+            raise InputError(f"{whose} has no column {theirs!r}\nits columns: {', '.join(there)}")
+        rows = (rows.remove_columns(ours) if ours in there else rows).rename_column(theirs, ours)
+    return rows
+
+
 def pick_split(splits: Mapping[str, Found], split: str, whose: str) -> Found:
-    """What belongs to a split. Raises InputError, which lists those there are."""
+    """What belongs to a split. Raises UnknownSplit, which lists those there are."""
     if split not in splits:
-        raise InputError(f"{whose} has no split {split!r}\nits splits: {', '.join(splits)}")
+        raise UnknownSplit(f"{whose} has no split {split!r}\nits splits: {', '.join(splits)}")
     return splits[split]
 
 
@@ -188,7 +204,8 @@ def split_of(name: str) -> str | None:
     return None
 
 
-def _format(names: Sequence[str], whose: str) -> str:
+def format_of(names: Sequence[str], whose: str) -> str:
+    """The one format of files. Raises InputError for one that is not known, and for several."""
     formats = {PurePosixPath(name).suffix.lower(): name for name in names}
     for suffix, name in formats.items():
         if suffix not in SUFFIXES:
