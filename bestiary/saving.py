@@ -6,16 +6,19 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from bestiary.core import weights
 from bestiary.core.architecture import NATIVE, Architecture
 from bestiary.core.rows import PackedLinear
+from bestiary.core.runtime import merged
 from bestiary.core.sharded import SHARD_SIZE
 from bestiary.core.task import Task
 from bestiary.errors import DiskFullError, InputError, LayoutError
@@ -23,6 +26,12 @@ from bestiary.hub.card import File, SourceSpec
 from bestiary.hub.verify import hash_stream
 from bestiary.published import CARD, WEIGHTS
 from bestiary.table import find_architecture
+
+if TYPE_CHECKING:
+    from bestiary.core.export.graph import Written
+
+GRAPHS = ("onnx", "torch.export")  # targets that hold what a net computes, and not its weights alone
+F16 = "gguf-f16"  # the layout gguf, with matrices of fp16 whatever those of the net are
 
 
 def save(task: Task, folder: Path, *, shard_size: int = SHARD_SIZE) -> None:
@@ -37,35 +46,54 @@ def save(task: Task, folder: Path, *, shard_size: int = SHARD_SIZE) -> None:
             task.card,
             config=asdict(config),
             layout=NATIVE,
-            files=tuple(_pinned(file, stage) for file in files),
+            files=tuple(pinned(file, stage) for file in files),
             sources=(SourceSpec(kind="path", address="."),),
             precision={},
             metrics=(),
             pinned=True,
+            adapter_of=None,
         )
         (stage / CARD).write_text(card.to_markdown(), encoding="utf-8")
 
 
-def export(task: Task, folder: Path, layout: str, *, shard_size: int = SHARD_SIZE) -> None:
-    """Write the folder that the upstream library of the layout loads."""
+def export(
+    task: Task, folder: Path, target: str, preprocessing: bool = False, *, shard_size: int = SHARD_SIZE
+) -> Sequence[Written]:
+    """Write the folder that the upstream library of a layout loads, or graphs; returns these."""
     architecture = find_architecture(task.card.architecture)
-    if layout not in architecture.layouts:
-        known = ", ".join(architecture.layouts)
-        raise LayoutError(f"{architecture.name} cannot be exported to {layout!r}\nit can to: {known}")
-    beside = _published(task, architecture, layout)
+    halved = [F16] if "gguf" in architecture.layouts else []
+    if target in GRAPHS:
+        return _write_graphs(task, folder, target, preprocessing)
+    if target not in (*architecture.layouts, *halved):
+        known = ", ".join([*architecture.layouts, *halved, *GRAPHS])
+        raise LayoutError(f"{architecture.name} cannot be exported to {target!r}\nit can to: {known}")
+    if preprocessing:
+        raise InputError(f"weights in the layout {target} hold no preprocessing\nexport to {' or '.join(GRAPHS)} for that")
+    beside = _published(task, architecture, target)
     with new_folder(folder) as stage:
-        if layout == "gguf":
-            _write_gguf(task, architecture, stage)
+        if target in ("gguf", F16):
+            _write_gguf(task, architecture, stage, torch.float16 if target == F16 else None)
         else:
-            _write_files(task, layout, stage, shard_size)
+            _write_files(task, target, stage, shard_size)
         write_json(beside, stage)
+    return ()
 
 
-def _write_gguf(task: Task, architecture: Architecture, stage: Path) -> None:
+def _write_graphs(task: Task, folder: Path, target: str, preprocessing: bool) -> Sequence[Written]:
+    from bestiary.exporting import write_graphs  # what traces takes long to import
+
+    _check_plain(task)
+    bundle = task.bundle(preprocessing)
+    with new_folder(folder) as stage:
+        copy_files(task, stage)
+        return write_graphs(task, bundle, stage, target)
+
+
+def _write_gguf(task: Task, architecture: Architecture, stage: Path, dtype: torch.dtype | None) -> None:
     from bestiary.text.gguf_export import write_model  # of text alone
 
     _check_plain(task)
-    write_model(task, architecture, stage / f"{task.card.name}.gguf")
+    write_model(task, architecture, stage / f"{task.card.name}.gguf", dtype)
 
 
 def _published(task: Task, architecture: Architecture, layout: str) -> Mapping[str, Any]:
@@ -79,9 +107,9 @@ def _published(task: Task, architecture: Architecture, layout: str) -> Mapping[s
 def _write_files(task: Task, layout: str, stage: Path, shard_size: int) -> list[File]:
     """Write the weights in a layout, and the other files as they are; returns all of them, unpinned."""
     _check_plain(task)
-    architecture = find_architecture(task.card.architecture)
-    rules = architecture.rules(layout, task.net.config, list(task.net.state_dict()))
-    written = weights.save(task.net, stage / WEIGHTS, rules, shard_size=shard_size)
+    architecture, net = find_architecture(task.card.architecture), merged(task.net)
+    rules = architecture.rules(layout, task.net.config, list(net.state_dict()))
+    written = weights.save(net, stage / WEIGHTS, rules, shard_size=shard_size)
     return [*(File(name=path.name, role="weights") for path in written), *copy_files(task, stage)]
 
 
@@ -106,7 +134,8 @@ def write_json(contents: Mapping[str, Any], stage: Path) -> None:
         (stage / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _pinned(file: File, folder: Path) -> File:
+def pinned(file: File, folder: Path) -> File:
+    """The file with size and digest of what lies in the folder under its name."""
     with (folder / file.name).open("rb") as content:
         return replace(file, size=os.fstat(content.fileno()).st_size, sha256=hash_stream(content))
 

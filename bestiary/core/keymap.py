@@ -95,9 +95,11 @@ def tied(theirs: tuple[str, ...], ours: str) -> Rule:
     return Rule(tuple(names for count in counts for names in combinations(theirs, count)), (ours,), Tied())
 
 
-def linear(theirs: str, ours: str) -> tuple[Rule, Rule]:
+def linear(theirs: Spelling, ours: str) -> tuple[Rule, Rule]:
     """Weight and bias of a linear layer or a convolution."""
-    return same(f"{theirs}.weight", f"{ours}.weight"), same(f"{theirs}.bias", f"{ours}.bias")
+    names = _spellings(theirs)
+    weight, bias = (same(tuple(f"{name}.{kind}" for name in names), f"{ours}.{kind}") for kind in ("weight", "bias"))
+    return weight, bias
 
 
 def norm(theirs: str, ours: str) -> tuple[Rule, Rule]:

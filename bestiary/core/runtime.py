@@ -158,11 +158,33 @@ class Derivable(Protocol):
     def for_inference(self) -> nn.Module: ...
 
 
+@runtime_checkable
+class Mergeable(Protocol):
+    """A layer that stands in place of another, and adds to what its weight gives."""
+
+    def plain(self) -> nn.Module: ...
+
+
 def for_inference(module: nn.Module) -> nn.Module:
     """A copy of the module in evaluation mode that shares its tensors, but for the parts that offer a derived form."""
+    return _derived(merged(module))
+
+
+def merged(module: nn.Module) -> nn.Module:
+    """The module itself, or a copy that shares its tensors, but for the layers that can be merged into plain ones."""
+    if not any(isinstance(part, Mergeable) for part in module.modules()):
+        return module
+    if isinstance(module, Mergeable):
+        return module.plain()
+    twin = copy.copy(module)
+    twin._modules = {name: child and merged(child) for name, child in module._modules.items()}
+    return twin
+
+
+def _derived(module: nn.Module) -> nn.Module:
     if isinstance(module, Derivable):
         return module.for_inference().eval()
     twin = copy.copy(module)
     twin.training = False
-    twin._modules = {name: child and for_inference(child) for name, child in module._modules.items()}
+    twin._modules = {name: child and _derived(child) for name, child in module._modules.items()}
     return twin

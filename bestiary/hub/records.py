@@ -55,6 +55,14 @@ class Component:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdapterOf:
+    """The model that an adapter was trained on."""
+
+    name: str                  # of its card
+    sha256: tuple[str, ...]    # of its files of weights, in the order of its card
+
+
+@dataclass(frozen=True, kw_only=True)
 class BaseCard:
     """What cards of models and of data sets have in common: files, where they may come from, and on what terms."""
 
@@ -123,7 +131,7 @@ class Card(BaseCard):
     metrics: tuple[Metric, ...] = ()
     checked: str                           # "weights", "parity" or "bridged"
     components: Mapping[str, Component] = field(default_factory=dict)
-    adapter_of: str | None = None          # name of the card that this one adapts
+    adapter_of: AdapterOf | None = None    # the model whose weights these are to be added to
 
     def to_markdown(self) -> str:
         """The card as a file: reading it gives an equal card. What it inherited is written out."""
@@ -150,12 +158,16 @@ class Card(BaseCard):
                 precision=self.precision,
                 metrics=[dict(vars(metric)) for metric in self.metrics],
                 components={name: _given(**vars(component)) for name, component in self.components.items()},
-                adapter_of=self.adapter_of,
+                adapter_of=self.adapter_of and _adapted(self.adapter_of),
                 accept_license=self.accept_license,
             ),
             "checked": self.checked,
             "pinned": self.pinned,
         }
+
+
+def _adapted(base: AdapterOf) -> dict[str, object]:
+    return {"name": base.name, "sha256": base.sha256[0] if len(base.sha256) == 1 else base.sha256}
 
 
 def _source(source: SourceSpec) -> dict[str, object]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bestiary.vision.vit import ViTConfig
 
 OURS = "stages.{i}"
+NEWER = "layers.{i}"  # release 5 of transformers calls blocks so in memory and in adapters, though not in files of whole models
 DECODER_LAYERS = 8  # of every published MAE
 
 
@@ -50,7 +51,8 @@ def _vit(config: ViTConfig) -> Sequence[Rule]:
         config,
         *norm(f"{theirs}.layernorm_before", f"{OURS}.attention_norm"),
         *norm(f"{theirs}.layernorm_after", f"{OURS}.mlp_norm"),
-        *mlp(config, f"{theirs}.intermediate.dense", f"{theirs}.output.dense"),
+        *linear((f"{theirs}.intermediate.dense", f"{NEWER}.mlp.fc1"), f"{OURS}.mlp.up"),
+        *linear((f"{theirs}.output.dense", f"{NEWER}.mlp.fc2"), f"{OURS}.mlp.down"),
     )
 
 
@@ -68,7 +70,7 @@ def _dinov2(config: ViTConfig) -> Sequence[Rule]:
 
 def _encoder(config: ViTConfig, *block: Rule) -> Sequence[Rule]:
     """ViT, DeiT or DINOv2, whose blocks differ in the names of norms and MLP."""
-    theirs = "encoder.layer.{i}.attention"
+    theirs, newer = "encoder.layer.{i}.attention", f"{NEWER}.attention"
     return (
         *embedding(
             config,
@@ -79,8 +81,12 @@ def _encoder(config: ViTConfig, *block: Rule) -> Sequence[Rule]:
         ),
         *each(
             config.layers,
-            *(rule for part in PROJECTIONS for rule in linear(f"{theirs}.attention.{part}", f"{OURS}.attention.{part}")),
-            *linear(f"{theirs}.output.dense", f"{OURS}.attention.output"),
+            *(
+                rule
+                for part in PROJECTIONS
+                for rule in linear((f"{theirs}.attention.{part}", f"{newer}.{part[0]}_proj"), f"{OURS}.attention.{part}")
+            ),
+            *linear((f"{theirs}.output.dense", f"{newer}.o_proj"), f"{OURS}.attention.output"),
             *block,
         ),
         *norm("layernorm", "norm"),

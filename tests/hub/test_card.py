@@ -9,7 +9,7 @@ import yaml
 
 from bestiary.errors import CardError
 from bestiary.hub import frontmatter
-from bestiary.hub.card import Component, File, Metric, SourceSpec, parse_card, read_card
+from bestiary.hub.card import AdapterOf, Component, File, Metric, SourceSpec, parse_card, read_card
 from bestiary.hub.registry import Registry
 
 SHIPPED = sorted((Path(__file__).parents[2] / "model_cards").glob("[a-z0-9]*.md"))
@@ -50,7 +50,7 @@ bestiary:
   checked: parity
   components:
     text: {{architecture: bert, config: {{layers: 2}}, layout: transformers, files: [model.safetensors]}}
-  adapter_of: cat
+  adapter_of: {{name: cat, sha256: {DIGEST}}}
   accept_license: true
 ---
 
@@ -89,7 +89,8 @@ def test_every_key_has_its_place() -> None:
     assert (card.preprocess, card.labels) == ({"max_length": 256}, ("cat", "dog"))
     assert card.precision == {"bf16": {"min_cosine": 0.9998}}
     assert card.metrics == (Metric(dataset="pets", metric="accuracy", value=1.0, command="bestiary evaluate cat-base"),)
-    assert (card.checked, card.pinned, card.adapter_of, card.accept_license) == ("parity", True, "cat", True)
+    assert (card.checked, card.pinned, card.accept_license) == ("parity", True, True)
+    assert card.adapter_of == AdapterOf(name="cat", sha256=(DIGEST,))
     text = Component(architecture="bert", config={"layers": 2}, layout="transformers", files=("model.safetensors",))
     assert card.components == {"text": text}
     assert card.text == "# Cat\n\nIt purrs."
@@ -109,6 +110,13 @@ def test_the_file_with_a_role() -> None:
 def test_shipped_cards_read_back_as_written(path: Path) -> None:
     card = Registry([path.parent]).card(path.stem)  # which looks up what a card inherits from
     assert card.path == path
+    assert parse_card(card.to_markdown(), "again") == card
+
+
+def test_an_adapter_of_weights_in_several_files() -> None:
+    other = DIGEST[::-1]
+    card = parse_card(changed(f"cat, sha256: {DIGEST}", f"cat, sha256: [{DIGEST}, {other}]"), "cat-base.md")
+    assert card.adapter_of == AdapterOf(name="cat", sha256=(DIGEST, other))
     assert parse_card(card.to_markdown(), "again") == card
 
 
@@ -212,7 +220,11 @@ FRAGMENTS = [   # what is put in place of what, the key that the error names, an
     ("  checked: parity\n", "", "bestiary.checked: missing", "weights, parity or bridged"),
     ("files: [model.safetensors]", "files: [model.bin]", "bestiary.components.text.files[0]", "model.safetensors"),
     ("files: [model.safetensors]", "files: []", "bestiary.components.text.files: empty", "at least one file"),
-    ("adapter_of: cat", "adapter_of: [cat]", "bestiary.adapter_of", "the name of a card"),
+    ("adapter_of: {name: cat, ", "adapter_of: {name: a cat, ", "bestiary.adapter_of.name", "the name of a card"),
+    ("cat, sha256: 0", "cat, digest: 0", "bestiary.adapter_of.digest: no such key", "name, sha256"),
+    (f"cat, sha256: {DIGEST}}}", "cat}", "bestiary.adapter_of.sha256: missing", "64 hexadecimal digits"),
+    (f"cat, sha256: {DIGEST}}}", "cat, sha256: []}", "bestiary.adapter_of.sha256: empty", "a list of such"),
+    (f"cat, sha256: {DIGEST}}}", "cat, sha256: [ab]}", "bestiary.adapter_of.sha256[0]: 'ab' cannot be used", "or a list of such"),
     ("schema: 1", "base: cat", "bestiary.base: a card that stands alone has no base", "every key"),
 ]
 

@@ -134,16 +134,18 @@ BASE = "config: {layers: 6, rope: {theta: 1, scale: 2}}\npreprocess: {length: 25
 
 def test_a_card_inherits_from_its_base(tmp_path: Path) -> None:
     more = f"{BASE}\nversion: 4\nprecision: {{bf16: {{min_cosine: 1}}}}\naccept_license: true\n"
-    write(tmp_path, "base", more + "metrics: [{dataset: d, metric: m, value: 1, command: c}]\nadapter_of: x")
+    more += f"adapter_of: {{name: x, sha256: {DIGEST}}}\n"
+    write(tmp_path, "base", more + "metrics: [{dataset: d, metric: m, value: 1, command: c}]")
     over = "config: {layers: 2, rope: {scale: 3}}\nlabels: [owl]\ntask: \narchitecture: \nlayout: \nsources: "
     write(tmp_path, "small", f"base: base\n{over}")
     card = Registry([tmp_path]).card("small")
     assert card.config == {"layers": 2, "rope": {"theta": 1, "scale": 3}}   # mappings merge key by key
     assert card.labels == ("owl",)                                          # lists are replaced
     assert card.preprocess == {"length": 256, "pooling": "mean"}
-    assert (card.task, card.architecture, card.layout, card.adapter_of) == ("text-embedding", "bert", "transformers", "x")
+    assert (card.task, card.architecture, card.layout) == ("text-embedding", "bert", "transformers")
     assert card.sources[0].kind == "path"
     assert (card.version, card.precision, card.metrics, card.accept_license) == (1, {}, (), False)   # the base's own
+    assert card.adapter_of is None   # as it says what the base's files are
 
 
 @pytest.mark.parametrize("key", ["files", "checked"])

@@ -4,7 +4,7 @@ import pytest
 
 import bestiary
 from bestiary.scripts.benchmark import Bench
-from bestiary.scripts.cases import classify, download, embed
+from bestiary.scripts.cases import classify, download, embed, lora
 
 
 def test_texts_are_the_same_every_time_and_as_long_as_promised() -> None:
@@ -23,6 +23,16 @@ def test_images_are_the_same_every_time() -> None:
 
 def test_the_models_of_the_cases_have_cards() -> None:
     assert {embed.MODEL, classify.MODEL} <= set(bestiary.list_models())
+
+
+def test_blocks_ask_for_what_follows_in_answers() -> None:
+    batch = lora.blocks(vocabulary=50)
+    assert batch.tokens.shape == (lora.BLOCKS, 512) and batch.tokens.equal(lora.blocks(vocabulary=50).tokens)
+    assert (batch.positions == 0).sum() == lora.BLOCKS * len(lora.EXAMPLES)
+    asked = batch.following >= 0
+    assert asked.sum() == lora.BLOCKS * 256  # the second half of each example
+    assert batch.following[:, :-1][asked[:, :-1]].equal(batch.tokens[:, 1:][asked[:, :-1]])
+    assert not (batch.following >= 0)[:, -1].any()
 
 
 def test_a_small_download_goes_through_both(monkeypatch: pytest.MonkeyPatch) -> None:
