@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -30,6 +30,9 @@ from bestiary.saving import copy_files, new_folder, write_json
 from bestiary.text.heads import WITH_CLASSES
 from bestiary.text.published import CLASSES, TransformersEncoder
 from bestiary.text.published_decoder import TransformersDecoder
+
+if TYPE_CHECKING:
+    from bestiary.core.export.graph import Written
 
 LAYOUT = "transformers"
 AUTO_CLASSES = {
@@ -177,11 +180,12 @@ def save(task: Task, folder: Path) -> None:
         write_json(BridgedFolder(net.config.head).write(task.card, BridgedConfigMap().write(net.model.config)), stage)
 
 
-def export(task: Task, folder: Path, layout: str) -> None:
-    """The same; there is no other layout."""
-    if layout != LAYOUT:
-        raise LayoutError(f"a bridged model cannot be exported to {layout!r}\nit can to: {LAYOUT}")
+def export(task: Task, folder: Path, target: str, preprocessing: bool = False) -> Sequence[Written]:
+    """The same; there is no other target."""
+    if target != LAYOUT or preprocessing:
+        raise LayoutError(f"a bridged model cannot be exported to {target!r}, which takes a net of the zoo\nit can to: {LAYOUT}")
     save(task, folder)
+    return ()
 
 
 def _link(source: Path, target: Path) -> None:

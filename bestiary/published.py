@@ -60,7 +60,7 @@ def folder_card(folder: Path, store: Store, bridge: Bridge | None = None) -> Car
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}\ngive a card's name, a folder that holds a model, or hf:owner/repo")
     path = folder / CARD
-    if _is_saved(path):
+    if is_saved(path):
         return read_card(path)
     if (folder / CONFIG).exists() or not (files := sorted(folder.glob(f"*{GGUF}"))):
         return _made_card(folder, _recognised(folder, bridge), store)
@@ -107,7 +107,7 @@ def _download(source: HuggingFaceSource, known: Recognised) -> None:
             source.download(file)
 
 
-def _is_saved(path: Path) -> bool:
+def is_saved(path: Path) -> bool:
     """Whether this is a card of ours; a README.md that some other hub wrote is not."""
     try:
         return "\nbestiary:" in path.read_text("utf-8")[: frontmatter.LARGEST_FILE].partition("\n---")[0]

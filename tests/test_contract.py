@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -10,7 +11,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from bestiary.core import weights
+from bestiary.core.adapt import add_adapter, merge_adapter
+from bestiary.core.export import onnx, program
+from bestiary.core.export.graph import Graph
 from bestiary.core.groups import blocks_of
+from bestiary.core.packing import Ragged
 from bestiary.core.residual import DropPath
 from bestiary.core.runtime import InferenceNet, for_inference
 from bestiary.table import ARCHITECTURES, find_architecture
@@ -49,6 +54,15 @@ def images_and_mask(device):
 
 
 OF_IMAGES = (images, scenes, images_and_mask)
+TEXT, IMAGE = ("batch", "length"), ("batch", 3, "height", "width")
+AXES = {  # of the inputs, by name where a graph leaves them free
+    tokens_and_mask: (TEXT, TEXT),
+    texts_and_their_beginnings: (TEXT, ("batch", "answer"), TEXT, ("batch", "answer")),
+    images: (IMAGE,),
+    scenes: (IMAGE,),
+    images_and_mask: (IMAGE, ("batch", "height", "width")),
+}
+SIZES = ({}, {"batch": 2, "length": 11, "answer": 6, "height": 70, "width": 91}, {"batch": 1, "length": 5, "answer": 9})
 ENCODER = {"layers": 2, "width": 32, "heads": 4, "hidden": 48, "vocabulary": 50, "positions": 16}
 DECODER = {
     "layers": 2,
@@ -222,6 +236,39 @@ def test_copies_and_pickles_compute_the_same(net, inputs):
         assert all(map(torch.equal, parts(twin(*inputs)), expected))
 
 
+ADAPTED = {"convnext": "mlp", "efficientnet": "convolution", "mobilenetv3": "convolution", "resnet": "convolution"}
+
+
+def test_replicas_of_data_parallel_compute_the_same(net, inputs, monkeypatch):
+    """What DataParallel does on two devices but for sending tensors there, which takes two GPUs: they are cloned instead."""
+    module = sys.modules["torch.nn.parallel.replicate"]
+    copies = "_broadcast_coalesced_reshape"
+    monkeypatch.setattr(module, copies, lambda tensors, devices, detach=False: [[t.clone() for t in tensors] for _ in devices])
+    expected = parts(net(*inputs))
+    first, second = module.replicate(net, [0, 1])
+    halves = [parts(first(*(value[:2] for value in inputs))), parts(second(*(value[2:] for value in inputs)))]
+    assert close(tuple(map(torch.cat, zip(*halves, strict=True))), expected)
+    sum(part.square().sum() for half in halves for part in half).backward()
+    reached = [name for name, parameter in net.named_parameters() if parameter.grad is not None]
+    assert reached == [name for name, _ in net.named_parameters()]
+
+
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+def test_an_adapter_is_trained_alone_and_merges(architecture, net, inputs, dora):
+    names = list(net.state_dict())
+    add_adapter(net, 4, targets=(ADAPTED.get(architecture.name, "attention"),), dora=dora)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if "lora_" in name:
+                parameter.add_(torch.rand_like(parameter) * 0.1)
+    output = net(*inputs)
+    sum(part.square().sum() for part in parts(output)).backward()
+    reached = {name for name, parameter in net.named_parameters() if parameter.grad is not None}
+    assert reached == {name for name, _ in net.named_parameters() if "lora_" in name}
+    assert close(merge_adapter(net)(*inputs), output)
+    assert list(net.state_dict()) == names
+
+
 @pytest.mark.parametrize("case", [name for name, case in CASES.items() if case.inputs in OF_IMAGES], indirect=True)
 def test_checkpointed_training_computes_the_same(net, inputs):
     """Results, gradients and statistics to the last bit, though blocks are computed twice and now and then dropped."""
@@ -244,31 +291,82 @@ def test_checkpointed_training_computes_the_same(net, inputs):
     assert counts[1] == 2 * counts[0] > 0
 
 
-def test_compiles_without_a_break(net, inputs):
-    # The graph is what can break; what a backend makes of it is torch's business, and takes minutes.
-    assert close(torch.compile(net, fullgraph=True, backend="aot_eager")(*inputs), net(*inputs))
+# The graph is what can break; what a backend makes of it is torch's business, and takes minutes.
+def check_compiled(net, *inputs):
+    expected = copy.deepcopy(net)(*inputs)  # statistics of norms move on while training
+    torch._dynamo.reset()  # nets share code, and what was compiled for others counts towards a limit
+    assert close(torch.compile(net, fullgraph=True, backend="aot_eager")(*inputs), expected)
 
 
-def test_exports_with_a_free_batch(net, inputs):
-    batch = torch.export.Dim("batch", min=2, max=64)
-    program = torch.export.export(net, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
-    fewer = tuple(value[:2] for value in inputs)
-    assert close(program.module()(*inputs), net(*inputs))
-    assert close(program.module()(*fewer), net(*fewer))
+@pytest.mark.parametrize("mode", ["evaluating", "training"])
+def test_compiles_without_a_break(net, inputs, mode):
+    for part in net.train(mode == "training").modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    check_compiled(net, *inputs)
 
 
-def test_onnx_computes_the_same(net, inputs, tmp_path):
-    import onnxruntime
+@pytest.mark.parametrize("case", [name for name, case in CASES.items() if case.inputs not in OF_IMAGES], indirect=True)
+def test_compiles_for_packed_rows_without_a_break(net):
+    check_compiled(getattr(net, "encoder", net), torch.arange(12), Ragged((5, 3, 3, 1)))
 
-    path = tmp_path / "net.onnx"
-    with torch.no_grad():  # a mask that wants gradients, as T5's, takes another kernel half-way through the conversion
-        torch.onnx.export(net, inputs, path, dynamo=True, verbose=False)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [given.name for given in session.get_inputs()]
-    outputs = session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
-    for output, expected in zip(outputs, parts(net(*inputs)), strict=True):
-        difference = (torch.from_numpy(output) - expected).detach().abs().max()
-        assert float(difference) <= 1e-4 * max(1.0, float(expected.detach().abs().max()))
+
+def graph_of(net, case):
+    """The net with every axis free that it leaves free."""
+    inputs, axes, one_size = case.inputs("cpu"), AXES[case.inputs], getattr(net, "one_size", None)
+    if one_size is not None:
+        axes = tuple(tuple(64 if axis in ("height", "width") else axis for axis in own) for own in axes)
+    names = [f"input {place}" for place in range(len(inputs))]
+    free = dict.fromkeys(axis for own in axes for axis in own if isinstance(axis, str))
+
+    def inputs_of(sizes):
+        """Longer ones repeat what is there."""
+        for own, value in zip(axes, inputs, strict=True):
+            for place, axis in enumerate(own):
+                if axis in free:
+                    value = value.index_select(place, torch.arange(sizes.get(axis, value.shape[place])) % value.shape[place])
+            yield value
+
+    answers = len(parts(net(*inputs)))
+    return Graph(
+        name="net",
+        net=Tupled(net),
+        inputs=dict(zip(names, axes, strict=True)),
+        outputs={f"output {place}": () for place in range(answers)},
+        ranges={axis: (64 if axis in ("height", "width") else 1, None) for axis in free},
+        inputs_of=lambda sizes: list(inputs_of(sizes)),
+        sizes=SIZES,
+    )
+
+
+class Tupled(torch.nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, *inputs):
+        return tuple(parts(self.net(*inputs)))
+
+
+@pytest.mark.parametrize("form", [onnx, program], ids=["onnx", "torch.export"])
+def test_graphs_with_free_sizes_compute_the_same(net, case, form, tmp_path):
+    """Every net in batches of any size, texts of any length, images of any size unless the next test tells why not."""
+    written = form.write(graph_of(net, case), tmp_path)
+    assert written.difference <= 1e-4
+    assert {"batch"} < {axis for axes in written.inputs.values() for axis in axes if isinstance(axis, str)} or net.one_size
+
+
+@pytest.mark.parametrize("case", [name for name, case in CASES.items() if case.inputs in OF_IMAGES], indirect=True)
+def test_graphs_take_images_of_any_size(net, case):
+    if reason := getattr(net, "one_size", None):
+        pytest.skip(f"images of one size, since {reason}")
+    assert {"height", "width"} <= graph_of(net, case).ranges.keys()
+
+
+def test_computes_in_bf16(net, inputs):
+    net.to(torch.bfloat16)
+    outputs = parts(net(*(value.to(torch.bfloat16) if value.is_floating_point() else value for value in inputs)))
+    assert all(part.dtype == torch.bfloat16 and part.isfinite().all() for part in outputs)
 
 
 @pytest.mark.parametrize("form", [lambda net: net, for_inference], ids=["plain", "for_inference"])

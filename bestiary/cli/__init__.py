@@ -23,6 +23,10 @@ VERBS = {
     "show": ("bestiary.cli.listing", "show a model's card"),
     "pull": ("bestiary.cli.pull", "download and verify models"),
     "run": ("bestiary.cli.run", "run a model on inputs"),
+    "map": ("bestiary.cli.map", "run a model on a folder or table of inputs"),
+    "finetune": ("bestiary.cli.finetune", "tune a model on data of your own"),
+    "evaluate": ("bestiary.scripts.evaluate", "measure how well a model does on labelled data"),
+    "export": ("bestiary.cli.export", "write a model for other programs: ONNX, GGUF and more"),
     "verify": ("bestiary.cli.verify", "hash the files of models again"),
     "cache": ("bestiary.cli.cache", "look after the store of downloaded files"),
     "benchmark": ("bestiary.cli.benchmark", "time this project against its peers"),
@@ -64,14 +68,19 @@ def group() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line (default: that of this process) and return its exit code.
+    """Run one command line of `bestiary` (default: that of this process) and return its exit code."""
+    return run_command(group, arguments, "bestiary")
+
+
+def run_command(command: click.Command, arguments: Sequence[str] | None = None, name: str | None = None) -> int:
+    """Run a command, that of a script for example, and return its exit code; `name` is what its help calls it.
 
     An error of the family prints its message alone, at most three lines, and gives its `exit_code`; wrong usage gives 2,
     Ctrl-C 130. A reader that closes the pipe early (`bestiary ls | head -1`) is no error to talk about.
     """
     session = Session()
     try:
-        code = group.main(arguments, prog_name="bestiary", standalone_mode=False, obj=session)
+        code = command.main(arguments, prog_name=name, standalone_mode=False, obj=session)
         sys.stdout.flush()
     except click.Abort:
         return INTERRUPTED

@@ -170,7 +170,7 @@ def _model_facts(card: Card) -> dict[str, object]:
         "config": card.config,
         "layout": card.layout,
         "components": tuple(card.components),
-        "adapter of": card.adapter_of,
+        "adapter of": card.adapter_of and card.adapter_of.name,
         "preprocess": card.preprocess,
         "labels": card.labels if card.labels is None or isinstance(card.labels, str) else f"{len(card.labels)} labels",
         "precision": card.precision,

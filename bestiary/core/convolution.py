@@ -36,7 +36,9 @@ class SameConvolution(nn.Conv2d):
     def margins(self, size: int, side: int) -> tuple[int, int]:
         """Zeros before and behind a side (0: height, 1: width) of that size."""
         stride, reach = self.stride[side], self.dilation[side] * (self.kernel_size[side] - 1) + 1
-        zeros = max((-(-size // stride) - 1) * stride + reach - size, 0)
+        zeros = (size - 1) // stride * stride + reach - size
+        if reach < stride:  # else it is never below 0, and what traces sizes need not ask so at every layer
+            zeros = max(zeros, 0)
         return zeros // 2, zeros - zeros // 2
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -43,3 +43,16 @@ def ranked(scores: Tensor, names: Sequence[str], top: int) -> list[list[Label]]:
         [Label(names[index], score) for index, score in zip(*found, strict=True)]
         for found in zip(classes.tolist(), best.tolist(), strict=True)
     ]
+
+
+LABELLED: Mapping[str, Any] = {"label": str, "score": float, "labels": list[str], "scores": list[float]}
+
+
+def labelled(labels: Sequence[Label]) -> Mapping[str, Any]:
+    """Labels, best first, as a record of the columns LABELLED: the best, then all of them.
+
+    >>> labelled([Label("cat", 0.75), Label("dog", 0.25)])
+    {'label': 'cat', 'score': 0.75, 'labels': ['cat', 'dog'], 'scores': [0.75, 0.25]}
+    """
+    names, scores = zip(*labels, strict=True)
+    return {"label": names[0], "score": scores[0], "labels": list(names), "scores": list(scores)}

@@ -53,9 +53,19 @@ class ChatTemplate:
 
     def __call__(self, messages: Messages) -> str:
         """The prompt that asks for the next message of the assistant. Raises InputError for what are not messages."""
+        return self._rendered(messages, asking=True)
+
+    def answer(self, messages: Messages) -> str:
+        """The last of the messages as the template has it behind the prompt that the others make: what training asks for."""
+        prompt, whole = self(messages[:-1]) if len(messages) > 1 else "", self._rendered(messages, asking=False)
+        if not whole.startswith(prompt):
+            raise InputError("the chat template changes a prompt once it is answered\nno model can learn from that: take another")
+        return whole[len(prompt) :]
+
+    def _rendered(self, messages: Messages, asking: bool) -> str:
         messages = _checked(messages)
         try:
-            return self._template.render(messages=messages, add_generation_prompt=True, **self._special)
+            return self._template.render(messages=messages, add_generation_prompt=asking, **self._special)
         except Exception as error:  # a template is a stranger's program, and fails in any way there is
             raise InputError(f"the chat template refuses these messages: {str(error)[:200]}") from error
 

@@ -32,6 +32,8 @@ from bestiary.hub.trust import Trust
 if TYPE_CHECKING:
     from bestiary.core.tables import Rows
 
+TEXT = "text"  # the column of texts
+
 
 def load(
     name: str | os.PathLike[str],
@@ -39,6 +41,8 @@ def load(
     *,
     streaming: bool = False,
     columns: Sequence[str] | None = None,
+    text: str = TEXT,
+    label: str = LABEL,
     trust: str | None = None,
     accept_license: bool = False,
     lock: str | os.PathLike[str] = LOCK,
@@ -54,6 +58,7 @@ def load(
             folder are what their names say.
         streaming: read the rows as one goes, an iterable, instead of converting them to a table first.
         columns: only these.
+        text, label: the columns to take for `text` and `label`.
         trust, accept_license, lock, offline, home: as in `bestiary.load`.
 
     Raises:
@@ -66,7 +71,8 @@ def load(
     name = os.fspath(name)
     if _is_path(name):
         files = tables.pick_split(tables.find_files(name), split, name)
-        return tables.open_rows(files, split, streaming=streaming, columns=columns)
+        rows = tables.open_rows(files, split, streaming=streaming)
+        return tables.pick_columns(tables.renamed(rows, {TEXT: text, LABEL: label}, name), columns, name)
     settings = Settings.read(home=home, offline=offline)
     agreed = Trust.given(trust, lock, accept_license)
     card = _repository(name, split, settings, agreed) if name.startswith("hf:") else Datasets.standard(settings).card(name)
@@ -77,7 +83,7 @@ def load(
     fetched = agreed.fetch(card, settings, standard_progress(), wanted)
     paths = tuple(str(fetched[file].path) for file in chosen.files)
     rows = _emoji(paths[0], split, card, streaming) if card.format == "emoji" else _table(card, paths, split, streaming)
-    return tables.pick_columns(rows, columns, card.name)
+    return tables.pick_columns(tables.renamed(rows, {TEXT: text, LABEL: label}, name), columns, card.name)
 
 
 def _is_path(name: str) -> bool:

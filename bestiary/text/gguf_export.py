@@ -24,6 +24,7 @@ from bestiary.core.gguf import GgufFile
 from bestiary.core.gguf_writing import TYPES, write_gguf
 from bestiary.core.mapped import short
 from bestiary.core.rotary import Linear, Llama3, Yarn
+from bestiary.core.runtime import merged
 from bestiary.core.streamed import Form
 from bestiary.core.task import Task
 from bestiary.errors import LayoutError
@@ -39,18 +40,18 @@ PROBES = (
 )  # fmt: skip
 
 
-def write_model(task: Task, architecture: Architecture, path: Path) -> None:
+def write_model(task: Task, architecture: Architecture, path: Path, dtype: torch.dtype | None = None) -> None:
     """Write the net, its tokenizer and its chat template as one file.
 
-    Matrices keep their dtype, what has one dimension is fp32, as llama.cpp wants it. Raises LayoutError for what a GGUF file
-    cannot say, and then leaves a file for the caller to remove.
+    Matrices are of the `dtype`, of their own if it is None; what has one dimension is fp32, as llama.cpp wants it. Raises
+    LayoutError for what a GGUF file cannot say, and then leaves a file for the caller to remove.
     """
     config: Any = task.net.config
-    state = {name: tensor.detach() for name, tensor in task.net.state_dict().items()}
+    state = {name: tensor.detach() for name, tensor in merged(task.net).state_dict().items()}
     tensors = keymap.save(architecture.rules("gguf", config, list(state)), state) | _divisors(config)
     if wrong := next((name for name, tensor in tensors.items() if tensor.dtype not in TYPES), None):
         raise _unsayable(task, f"{wrong} is of {tensors[wrong].dtype}")
-    dtypes = {name: tensor.dtype if tensor.ndim > 1 else torch.float32 for name, tensor in tensors.items()}
+    dtypes = {name: (dtype or tensor.dtype) if tensor.ndim > 1 else torch.float32 for name, tensor in tensors.items()}
     forms = {name: Form(dtypes[name], tuple(tensor.shape)) for name, tensor in tensors.items()}
     kind = NAMES.get(architecture.name, architecture.name)
     if kind == "llama" and any(config.windows):  # our reader would take it, llama.cpp computes without

@@ -33,6 +33,12 @@ def tokenise(rows: Rows, tokenizer: Tokenise, column: str = "text") -> Rows:
     return _map(rows, partial(_tokenise, tokenizer=tokenizer, column=column), [column], labels=None)
 
 
+def tokenise_pairs(rows: Rows, tokenizer: Tokenise, column: str = "text", other: str = "positive") -> Rows:
+    """The rows with the tokens of two columns of texts: of the first in `tokens`, of the other in its own place."""
+    others = tokenise(rows, tokenizer, other).rename_column(TOKENS, other).remove_columns(LENGTH)
+    return tokenise(others, tokenizer, column)
+
+
 def tokenise_words(rows: Rows, rules: Rules, *, words: str = "words", label: str = LABEL) -> Rows:
     """The rows with `tokens`, `length` and one `label` for each token, from lists of words and of their labels.
 

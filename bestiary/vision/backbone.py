@@ -28,6 +28,7 @@ class Backbone(nn.Module):
     stages: nn.ModuleList
     head: nn.Module
     checkpoint = False
+    one_size: str | None = None  # why a graph of the net takes images of one size; None where it takes any
 
     @property
     def smallest(self) -> int:

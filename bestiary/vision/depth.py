@@ -51,6 +51,8 @@ class DepthNet(nn.Module):
     torch.Size([2, 56, 84])
     """
 
+    one_size = ViT.one_size
+
     def __init__(self, config: DepthConfig):
         super().__init__()
         self.config = config

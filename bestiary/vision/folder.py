@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from bestiary.core.folder import files_below
 from bestiary.errors import InputError
 
 # Formats that Pillow recognises, but does not decode without another program.
@@ -32,13 +33,7 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder\ngive one that holds images, or a list of images")
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in endings()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    ]
+    files = files_below(folder, endings())
     if not files:
         raise InputError(f"there are no images in {folder}\ngive a folder that holds some, at any depth")
     return files

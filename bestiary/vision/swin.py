@@ -63,6 +63,8 @@ class Swin(Backbone):
     (torch.Size([2, 10]), torch.Size([2, 32, 8, 11]))
     """
 
+    one_size = "how maps are cut into windows hangs on it"
+
     def __init__(self, config: SwinConfig):
         super().__init__()
         self.config = config

@@ -148,6 +148,8 @@ class ViT(Backbone):
     torch.Size([2, 32, 4, 6])
     """
 
+    one_size = "positions were learned for one, and are fitted to others outside of a graph"
+
     def __init__(self, config: ViTConfig):
         super().__init__()
         self.config = config

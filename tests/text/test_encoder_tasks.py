@@ -18,6 +18,7 @@ from bestiary.core.labels import Label
 from bestiary.table import find_architecture
 from bestiary.text.tasks.answering import Answer
 from bestiary.text.tasks.tagging import Span, Word, _spans
+from tests.tables import table_of
 
 TEXTS = [
     "Ada Lovelace lived in London, near Hyde Park.",
@@ -520,3 +521,26 @@ def test_search_finds_what_is_meant():
 def test_a_corpus_is_several_texts(corpus):
     with pytest.raises(bestiary.InputError, match="the corpus is one"):
         bestiary.load("minilm-l6-v2").search("cat", corpus)
+
+
+# Tables
+
+
+def test_results_are_rows_of_tables(classifiers, tagger, fillers, answering):
+    def near(row, **values):
+        assert row == {name: pytest.approx(value, abs=1e-6) if "score" in name else value for name, value in values.items()}
+
+    classify, find, fill, answer = map(bestiary.load, (classifiers[None], tagger, fillers["bert"], answering))
+    pair = (TEXTS[0], TEXTS[1])
+    for given, row in zip([TEXTS[0], pair], table_of(classify, [TEXTS[0], pair]), strict=True):
+        labels = classify(given)
+        names, scores = [label.name for label in labels], [label.score for label in labels]
+        near(row, label=names[0], score=scores[0], labels=names, scores=scores)
+    for text, row in zip(TEXTS, table_of(find, TEXTS), strict=True):
+        assert [tuple(span.values())[:4] for span in row["spans"]] == [span[:4] for span in find(text)]
+    one, two = table_of(fill, ["a [MASK]", "a [MASK] b [MASK]"])
+    assert [len(gap) for gap in one["gaps"]] == [5] and [len(gap) for gap in two["gaps"]] == [5, 5]
+    assert one["gaps"][0][0]["token"] == fill("a [MASK]")[0].token
+    asked = [("Who?", LONG), ("What?", TEXTS[0])]
+    for row, found in zip(table_of(answer, asked), answer(asked), strict=True):
+        near(row, **found._asdict())

@@ -9,10 +9,12 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 import bestiary
+from bestiary.errors import InputError
 from bestiary.text.options import OneOf
 from bestiary.text.stream import TextStream
 from bestiary.text.tasks.generation import LanguageModel
 from bestiary.text.writing import Generated
+from tests.tables import table_of
 from tests.text.models import TEMPLATE, TEXTS, byte_tokenizer, write_model
 
 QUESTION = [{"role": "user", "content": "Why?"}]
@@ -296,3 +298,15 @@ def test_copies_answer_the_same(model, tmp_path):
 def test_report(model):
     report = model.report(["why?"])
     assert report.records == [{"prompt": "why?", "text": model.chat("why?")}]
+
+
+def test_answers_are_rows_of_a_table_with_a_chat_template_and_without(model, tmp_path):
+    assert table_of(model, ["why?", "who?", ""]) == [{"text": model.chat(text)} for text in ("why?", "who?", "")]
+    plain = bestiary.load(write_model(tmp_path / "plain", template=None))
+    assert table_of(plain, PROMPTS) == [{"text": text} for text in plain.generate(PROMPTS)]
+    assert plain.answers(PROMPTS, max_new_tokens=2) == plain.generate(PROMPTS, max_new_tokens=2)
+
+
+def test_options_of_answers_are_checked_without_an_input(model):
+    with pytest.raises(InputError, match="max_tokens"):
+        model.answers([], max_tokens=2)

@@ -15,6 +15,7 @@ from bestiary.errors import InputError, LayoutError
 from bestiary.text.published_t5 import TransformersTranslator
 from bestiary.text.t5_layout import TRANSFORMERS_CONFIG
 from bestiary.text.tasks.translation import Translator
+from tests.tables import table_of
 from tests.text.test_t5 import VARIANTS, reference_of
 
 TEXTS = ["The house is wonderful.", "A cat sleeps.", "Der Jagdschein liegt unter einem alten Baum im Wald, sagt man.", "🦒"]
@@ -203,3 +204,7 @@ def test_the_report_shows_text_and_answer(model):
     assert report.columns == ["text", "answer"]
     assert [record["answer"] for record in report.records] == model.generate(TEXTS[:2])
     assert report.rows[0] == list(report.records[0].values())
+
+
+def test_answers_are_rows_of_a_table(model):
+    assert table_of(model, TEXTS) == [{"text": answer} for answer in model.generate(TEXTS)]

@@ -15,6 +15,7 @@ import bestiary
 from bestiary.errors import InputError, LayoutError
 from bestiary.vision import labels
 from bestiary.vision.tasks.detection import Box, Detection, Detections, ObjectDetector
+from tests.tables import table_of
 from tests.vision.test_detr import TINY, reference_of
 
 PHOTO = Path(bestiary.__file__).parent.parent / "scripts" / "chelsea.jpg"
@@ -177,3 +178,11 @@ def test_bf16_finds_the_same(folder, detect):
     found = bestiary.load(folder, device="cpu", precision="bf16")(PHOTO, threshold=0)
     expected = {one.label for one in detect(PHOTO, threshold=0)}
     assert len(found) == 7 and {one.label for one in found} & expected
+
+
+def test_objects_are_rows_of_a_table(detect):
+    images = [PHOTO, PHOTO]
+    for row, found in zip(table_of(detect, images), detect(images), strict=True):
+        assert [(one["label"], list(one["box"].values())) for one in row["objects"]] == [
+            (one.label, pytest.approx(list(one.box), rel=1e-6)) for one in found
+        ]

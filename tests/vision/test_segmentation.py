@@ -16,6 +16,7 @@ from bestiary.errors import InputError, LayoutError
 from bestiary.vision.tasks import segmentation
 from bestiary.vision.tasks.depth import Depth, DepthEstimator
 from bestiary.vision.tasks.segmentation import Segmentation, Segmenter, likeliest
+from tests.tables import table_of
 from tests.vision.nets import difference, scattered
 
 PHOTO = Path(bestiary.__file__).parent.parent / "scripts" / "chelsea.jpg"
@@ -178,3 +179,14 @@ def test_labels_come_from_the_card(segmenters):
     assert Segmenter(task.net, replace(task.card, labels=None), task.provenance, None).labels == tuple("01234")
     with pytest.raises(LayoutError, match="2 labels for 5 classes"):
         Segmenter(task.net, replace(task.card, labels=("cat", "dog")), task.provenance, None)
+
+
+def test_masks_and_depths_are_rows_of_a_table(segmenters, estimators):
+    segment, estimate = segmenters[2], estimators[2]
+    images = photos()[:3]
+    for row, found in zip(table_of(segment, images), segment(images), strict=True):
+        assert torch.tensor(row["mask"]).view(row["height"], row["width"]).equal(found.mask)
+        assert dict(zip(row["labels"], row["shares"], strict=True)) == pytest.approx(found.shares)
+    for row, found in zip(table_of(estimate, images), estimate(images), strict=True):
+        assert torch.tensor(row["depth"]).view(row["height"], row["width"]).equal(found.depth)
+        assert (row["least"], row["most"]) == (min(row["depth"]), max(row["depth"]))

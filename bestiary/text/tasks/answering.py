@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import torch
 from tokenizers import Encoding
@@ -51,6 +51,9 @@ class QuestionAnswerer(EncoderTask):
         answer("Who wrote it?", "It was written by Ada.")       # Answer("Ada", 18, 21, 0.98)
     """
 
+    keys = ("no_answer",)
+    forms = (("question", "context"),)
+
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
         preprocess = record(QuestionAnswererPreprocess, self.card.preprocess, f"preprocess of {self.card.name}")
@@ -84,13 +87,19 @@ class QuestionAnswerer(EncoderTask):
 
         return answered(questions, one, compute, batch_size)
 
+    def returns(self) -> Mapping[str, Any]:
+        return get_type_hints(Answer)
+
+    def record(self, result: Answer) -> Mapping[str, Any]:
+        return result._asdict()
+
     def report(self, inputs: Sequence[str]) -> Report:
         """Questions are typed first; the last input is the text that they are about."""
         *questions, context = inputs
         if not questions:
             raise InputError("there is no question\ngive questions, then the text that they are about")
         answers = zip(questions, self(questions, context), strict=True)
-        records = [{"question": question, **answer._asdict()} for question, answer in answers]
+        records = [{"question": question, **self.record(answer)} for question, answer in answers]
         rows = [[r["question"], r["text"], r["start"], r["end"], round(r["score"], 4)] for r in records]
         return Report(columns=["question", "answer", "start", "end", "score"], rows=rows, records=records)
 

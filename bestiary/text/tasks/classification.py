@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from bestiary.core.labels import Label, check_top, class_names, ranked
+from bestiary.core.labels import LABELLED, Label, check_top, class_names, labelled, ranked
 from bestiary.core.record import record
 from bestiary.core.task import Report
 from bestiary.text.tasks.encoder import BATCH_SIZE, EncoderTask, answered, of_sequences
@@ -37,6 +37,9 @@ class TextClassifier(EncoderTask):
         classify("What a film!")[0].name        # "POSITIVE"
     """
 
+    keys = ("scores",)
+    forms = (("text",), ("text", "pair"))
+
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
         preprocess = record(TextClassifierPreprocess, self.card.preprocess, f"preprocess of {self.card.name}")
@@ -57,6 +60,12 @@ class TextClassifier(EncoderTask):
         check_top(top)
         one = isinstance(texts, str) or (isinstance(texts, tuple) and len(texts) == 2)
         return answered(texts, one, lambda batch: self._classify(batch, top), batch_size)
+
+    def returns(self) -> Mapping[str, Any]:
+        return LABELLED
+
+    def record(self, result: list[Label]) -> Mapping[str, Any]:
+        return labelled(result)
 
     def report(self, inputs: Sequence[str]) -> Report:
         """The texts of a pair are typed as one, with a tab between them."""

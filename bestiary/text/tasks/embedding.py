@@ -14,7 +14,7 @@ from bestiary.core.labels import check_top
 from bestiary.core.packing import first_rows, mean_rows, pack
 from bestiary.core.record import record
 from bestiary.core.similarity import nearest, similarity_report
-from bestiary.core.task import Report, batched
+from bestiary.core.task import Report, Vector, batched
 from bestiary.errors import InputError
 from bestiary.text.tasks.encoder import BATCH_SIZE, EncoderTask
 from bestiary.text.transforms import check_texts
@@ -51,6 +51,8 @@ class Embedder(EncoderTask):
     >>> embed.search("an animal that barks", ["a cat", "a dog", "a car"], top=1)[0].text
     'a dog'
     """
+
+    keys = ("pooling", "normalize", "prompts")
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
@@ -100,6 +102,12 @@ class Embedder(EncoderTask):
         passages = ((batch, self([text for _, text in batch], prompt=self._known("passage"))) for batch in batches)
         best = [[Match(*item, score) for item, score in found] for found in nearest(vectors, passages, top)]
         return best[0] if isinstance(queries, str) else best
+
+    def returns(self) -> Mapping[str, Any]:
+        return {"vector": Vector(self._embed([], "").shape[-1])}
+
+    def record(self, result: Tensor) -> Mapping[str, Any]:
+        return {"vector": result.numpy()}
 
     def report(self, inputs: Sequence[str]) -> Report:
         return similarity_report("text", inputs, self(list(inputs)))

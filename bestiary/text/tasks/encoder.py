@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from tokenizers import Encoding
@@ -17,6 +17,9 @@ from bestiary.core.task import Task, batched
 from bestiary.errors import InputError, LayoutError
 from bestiary.text.transforms import Tokenizer
 
+if TYPE_CHECKING:
+    from bestiary.core.export.graph import Bundle
+
 FEWEST_TOKENS = 3  # one, between the two special ones
 BATCH_SIZE = 1024  # texts that are read of an iterator at once
 
@@ -27,6 +30,12 @@ class EncoderTask(Task):
     """The base of tasks on a net that reads a text as a whole."""
 
     derive = staticmethod(for_encoding)
+    at_once = BATCH_SIZE
+
+    def bundle(self, preprocessing: bool) -> Bundle:
+        from bestiary.text.exporting import encoder_bundle  # which takes more to import than calls need
+
+        return encoder_bundle(self, preprocessing)
 
     def _tokenizer(self, max_length: int, overlap: int = 0) -> Tokenizer:
         """The card's own, cutting at `max_length` tokens. Raises LayoutError where it does not fit the net."""

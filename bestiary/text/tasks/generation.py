@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from typing_extensions import Unpack
 
@@ -21,6 +21,11 @@ from bestiary.text.options import Options, Plan
 from bestiary.text.stream import TextStream
 from bestiary.text.transforms import check_texts, read_tokenizer
 from bestiary.text.writing import DetailedWriter, Writer, write
+
+if TYPE_CHECKING:
+    from bestiary.core.export.graph import Bundle
+
+BATCH_SIZE = 16  # prompts that are continued at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,7 @@ class LanguageModel(Task):
     """
 
     derive = staticmethod(for_decoding)
+    at_once = BATCH_SIZE
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
@@ -65,7 +71,7 @@ class LanguageModel(Task):
         *,
         details: bool = False,
         draft: LanguageModel | None = None,
-        batch_size: int = 16,
+        batch_size: int = BATCH_SIZE,
         **options: Unpack[Options],
     ) -> Any:
         """The continuation of a prompt, or a list of them; an iterator for an iterator, reading `batch_size` at a time.
@@ -101,8 +107,7 @@ class LanguageModel(Task):
         self, messages: Messages, *, draft: LanguageModel | None = None, **options: Unpack[Options]
     ) -> Iterator[str]:
         """`chat`, in pieces as they are made."""
-        prompt = self.rules.encode(self.template(messages), add_special_tokens=False).ids
-        return self._pieces([prompt], draft, options)
+        return self._pieces(self._conversations([messages]), draft, options)
 
     @cached_property
     def template(self) -> ChatTemplate:
@@ -114,8 +119,30 @@ class LanguageModel(Task):
         special = {"bos_token": self._text(begin), "eos_token": self._text(self.preprocess.end_tokens[:1])}
         return ChatTemplate.read(path, special)
 
+    def bundle(self, preprocessing: bool) -> Bundle:
+        from bestiary.text.exporting import decoder_bundle  # which takes more to import than calls need
+
+        return decoder_bundle(self, preprocessing)
+
+    def answers(self, inputs: Sequence[Any], *, batch_size: int = BATCH_SIZE, **options: Any) -> Sequence[str]:
+        """What is said next where the model has a chat template, and else the continuation. `options` as those of `generate`."""
+        check_texts(inputs)
+        read = self._tokens if self.find("chat_template") is None else self._conversations
+        self._write([], Writer, None, cast(Options, options))  # raises for options even where there is no input
+        found: list[str] = []
+        for batch in batched(inputs, batch_size):
+            *_, writers = self._write(read(batch), Writer, None, cast(Options, options))
+            found += (writer.result() for writer in writers)
+        return found
+
+    def returns(self) -> Mapping[str, Any]:
+        return {"text": str}
+
+    def record(self, result: str) -> Mapping[str, Any]:
+        return {"text": result}
+
     def report(self, inputs: Sequence[str]) -> Report:
-        answers = [self.chat(text) for text in inputs] if self.find("chat_template") else self.generate(list(inputs))
+        answers = self.answers(inputs)
         return Report(
             columns=["prompt", "text"],
             rows=[list(pair) for pair in zip(inputs, answers, strict=True)],
@@ -192,6 +219,9 @@ class LanguageModel(Task):
     def _tokens(self, prompts: Sequence[str]) -> list[list[int]]:
         check_texts(prompts)
         return [encoding.ids for encoding in self.rules.encode_batch(list(prompts))]
+
+    def _conversations(self, conversations: Sequence[Messages]) -> list[list[int]]:
+        return [self.rules.encode(self.template(messages), add_special_tokens=False).ids for messages in conversations]
 
     def _text(self, tokens: Sequence[int]) -> str:
         return self.rules.decode(list(tokens), skip_special_tokens=False)

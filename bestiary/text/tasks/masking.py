@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -42,6 +42,8 @@ class MaskFiller(EncoderTask):
         fill("Paris is the [MASK] of France.")[0].token     # "capital"
     """
 
+    keys = ("mask",)
+
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
         preprocess = record(MaskFillerPreprocess, self.card.preprocess, f"preprocess of {self.card.name}")
@@ -62,11 +64,17 @@ class MaskFiller(EncoderTask):
         check_top(top)
         return answered(texts, isinstance(texts, str), lambda batch: self._fill(batch, top), batch_size)
 
+    def returns(self) -> Mapping[str, Any]:
+        return {"gaps": list[list[Candidate]]}
+
+    def record(self, result: Any) -> Mapping[str, Any]:
+        return {"gaps": result if isinstance(result[0], list) else [result]}
+
     def report(self, inputs: Sequence[str]) -> Report:
         records = [
             {"input": text, "gap": gap, "rank": rank, **candidate._asdict()}
             for text, found in zip(inputs, self(list(inputs)), strict=True)
-            for gap, candidates in enumerate(found if isinstance(found[0], list) else [found], start=1)
+            for gap, candidates in enumerate(self.record(found)["gaps"], start=1)
             for rank, candidate in enumerate(candidates, start=1)
         ]
         rows = [[r["input"], r["gap"], r["rank"], r["token"], round(r["score"], 4)] for r in records]

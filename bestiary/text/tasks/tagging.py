@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -13,7 +13,9 @@ from torch import Tensor
 from bestiary.core.labels import class_names
 from bestiary.core.record import record
 from bestiary.core.task import Report
+from bestiary.errors import InputError
 from bestiary.text.tasks.encoder import BATCH_SIZE, EncoderTask, answered, of_rows
+from bestiary.text.transforms import check_texts
 
 OUTSIDE = "O"  # the tag of words that are in no span
 
@@ -68,6 +70,20 @@ class TokenClassifier(EncoderTask):
         """
         return answered(texts, isinstance(texts, str), self._find, batch_size)
 
+    def tags(self, sentences: Iterable[Sequence[str]], *, batch_size: int = BATCH_SIZE) -> Any:
+        """A tag for each word of sentences that are split into words, such as ["Ada", "lives", "."].
+
+        They are read as texts, with a space between words, and the first token of a word decides for it; a word of which the
+        tokenizer makes nothing is in no span. A list is answered by a list, an iterator by an iterator. Raises InputError.
+        """
+        return answered(sentences, False, self._tag, batch_size)
+
+    def returns(self) -> Mapping[str, Any]:
+        return {"spans": list[Span]}
+
+    def record(self, result: list[Span]) -> Mapping[str, Any]:
+        return {"spans": result}
+
     def report(self, inputs: Sequence[str]) -> Report:
         records = [
             {"text": text, **{"span" if key == "text" else key: value for key, value in span._asdict().items()}}
@@ -78,14 +94,26 @@ class TokenClassifier(EncoderTask):
         return Report(columns=["text", "span", "label", "start", "end", "score"], rows=rows, records=records)
 
     def _find(self, texts: Sequence[str]) -> list[list[Span]]:
+        return [_spans(text, words) for text, words in zip(texts, self._words(texts), strict=True)]
+
+    def _tag(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
+        for sentence in sentences:
+            if isinstance(sentence, str):
+                raise InputError(f"{sentence[:60]!r} is not split into words\ngive a list of words, or call the model on texts")
+            check_texts(sentence)
+        found = self._words([" ".join(sentence) for sentence in sentences])
+        return [_tags(sentence, words) for sentence, words in zip(sentences, found, strict=True)]
+
+    def _words(self, texts: Sequence[str]) -> list[list[Word]]:
+        """The words of each text, as the tokenizer splits it."""
         windows = self.tokenizer.windows(texts)
         logits = iter(self._logits([window for own in windows for window in own], of_rows))
         found = []
-        for text, own in zip(texts, windows, strict=True):
+        for own in windows:
             words: dict[int, Word] = {}
             for window in own:
                 self._read(window, next(logits), words)
-            found.append(_spans(text, [words[index] for index in sorted(words)]))
+            found.append([words[index] for index in sorted(words)])
         return found
 
     def _read(self, window: Encoding, logits: Tensor, words: dict[int, Word]) -> None:
@@ -101,6 +129,16 @@ class TokenClassifier(EncoderTask):
             if word not in words or margin > words[word].margin:
                 start, end = window.offsets[first][0], window.offsets[last][1]
                 words[word] = Word(start, end, self.labels[int(classes[first])], float(scores[first]), margin)
+
+
+def _tags(sentence: Sequence[str], words: Sequence[Word]) -> list[str]:
+    """For each word of a sentence the tag at its first letter; the tokenizer may have split it further."""
+    tag_at = {place: word.tag for word in words for place in range(word.start, word.end)}
+    tags, start = [], 0
+    for word in sentence:
+        tags.append(tag_at.get(start, OUTSIDE))
+        start += len(word) + 1
+    return tags
 
 
 def _spans(text: str, words: Sequence[Word]) -> list[Span]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from typing_extensions import Unpack
@@ -23,6 +23,10 @@ from bestiary.text.stream import TextStream
 from bestiary.text.transforms import check_texts, read_tokenizer
 from bestiary.text.writing import Writer, write
 
+if TYPE_CHECKING:
+    from bestiary.core.export.graph import Bundle
+
+BATCH_SIZE = 16  # texts that are answered at once
 UNSEARCHED = ("temperature", "top_k", "top_p", "min_p", "seed", "stop")  # options of drawing, and of writing token by token
 
 
@@ -46,6 +50,7 @@ class Translator(Task):
     """
 
     derive = staticmethod(for_decoding)
+    at_once = BATCH_SIZE
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
@@ -67,7 +72,7 @@ class Translator(Task):
         beams: int = 1,
         length_penalty: float = 1.0,
         early_stopping: bool | Literal["never"] = False,
-        batch_size: int = 16,
+        batch_size: int = BATCH_SIZE,
         **options: Unpack[Options],
     ) -> Any:
         """What the model makes of a text, or of a list of them; an iterator for an iterator, reading `batch_size` at a time.
@@ -97,6 +102,20 @@ class Translator(Task):
         plan = Plan.of(options, self.rules, self.preprocess.end_tokens, context=None)
         steps = self._written(self._tokens([text], self._prompt(prompt)), plan)
         return (piece for (writer,) in steps if (piece := writer.take()))
+
+    def bundle(self, preprocessing: bool) -> Bundle:
+        from bestiary.text.exporting import translator_bundle  # which takes more to import than calls need
+
+        return translator_bundle(self, preprocessing)
+
+    def answers(self, inputs: Sequence[Any], **options: Any) -> Sequence[Any]:
+        return self.generate(list(inputs), **options)
+
+    def returns(self) -> Mapping[str, Any]:
+        return {"text": str}
+
+    def record(self, result: str) -> Mapping[str, Any]:
+        return {"text": result}
 
     def report(self, inputs: Sequence[str]) -> Report:
         answers = self.generate(list(inputs))

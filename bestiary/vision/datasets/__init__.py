@@ -4,12 +4,14 @@
 
     datasets.load("openmoji", split="test", size=64)           # a card of model_cards/datasets
     datasets.load("./photos")                                  # a folder of images for each class, in train and val or not
+    datasets.load("./scenes")                                  # a folder with boxes around things, as COCO's files tell them
     datasets.load("photos.csv", image="file", label="breed")   # csv, tsv, jsonl, parquet: paths of images, or their bytes
     datasets.load("shards/*.tar", streaming=True)              # tars in the form of webdataset
     datasets.load("hf:owner/repo", trust="first-use")
 
 Rows are those of Hugging Face `datasets`, which a loader of torch takes as they are: `image`, an RGB image of PIL that is read
-when its row is asked for, and `label`, a number whose name `rows.features["label"]` knows. What is to be done to images is said
+when its row is asked for, and `label`, a number whose name `rows.features["label"]` knows; or, of each thing in a scene, `boxes`
+(left, top, right, bottom, in pixels), `labels`, and `crowd`, true for a box around many. What is to be done to images is said
 by `rows.with_transform(...)`; of a stream, by `rows.map(...)`. No code of a data set is ever run, no archive unpacked to files.
 """
 
@@ -87,7 +89,7 @@ def load(
     else:
         settings = Settings.read(home=home, offline=offline)
         opened = open_card(name, split, settings, Trust.given(trust, lock, accept_license), streaming=streaming, size=size)
-    rows = named.renamed(opened.rows, {IMAGE: image, LABEL: label}, name)
+    rows = tables.renamed(opened.rows, {IMAGE: image, LABEL: label}, name)
     rows = named.with_images(rows, opened.folder, name)
     rows = named.with_classes(rows, opened.others, label, name)
     rows = named.streamed(rows) if streaming else rows

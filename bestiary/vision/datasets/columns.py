@@ -22,18 +22,6 @@ SHARDS = 64  # parts of a table that becomes a stream, for as many workers
 SHOWN = 10  # names of what was skipped, in one message
 
 
-def renamed(rows: Rows, columns: Mapping[str, str], whose: str) -> Rows:
-    """The rows with columns called as ours, in place of what is called so: our name → theirs. Raises InputError."""
-    there = tables.column_names(rows)
-    for ours, theirs in columns.items():
-        if theirs == ours:
-            continue
-        if theirs not in there:
-            raise InputError(f"{whose} has no column {theirs!r}\nits columns: {', '.join(there)}")
-        rows = (rows.remove_columns(ours) if ours in there else rows).rename_column(theirs, ours)
-    return rows
-
-
 def with_images(rows: Rows, folder: str | None, whose: str) -> Rows:
     """The rows with images for paths, which may not leave `folder`, or bytes. Raises InputError naming a path that does."""
     if IMAGE not in (there := tables.column_names(rows)):

@@ -15,6 +15,7 @@ import numpy as np
 from bestiary.core.tables import LABEL
 from bestiary.errors import InputError
 from bestiary.vision.datasets.archives import check_all_there, members, read_members, unpack
+from bestiary.vision.datasets.scenes import scenes_of
 
 IMAGE = "image"  # the column of images, as LABEL is that of classes
 
@@ -102,21 +103,10 @@ def coco(source: Source) -> Iterator[Row]:
     annotations, photos = source.paths
     told = json.loads(read_members(annotations, source.members)[source.members[0]])
     numbers = {kind["id"]: number for number, kind in enumerate(sorted(told["categories"], key=lambda kind: kind["id"]))}
-    objects: dict[int, list[Any]] = {image["id"]: [] for image in told["images"]}
-    for one in told["annotations"]:
-        objects[one["image_id"]].append(one)
-    chosen = {image["file_name"]: image["id"] for image in told["images"]}
+    chosen = {scene.file: scene for scene in scenes_of(told)}
     del told  # gigabytes, for the training set
     for name, content in _chosen(photos, chosen, key=lambda name: name.rpartition("/")[2]):
-        number = chosen[name]
-        boxes = [one["bbox"] for one in objects[number]]
-        yield {
-            IMAGE: content,
-            "id": number,
-            "boxes": [[left, top, left + width, top + height] for left, top, width, height in boxes],
-            "labels": [numbers[one["category_id"]] for one in objects[number]],
-            "crowd": [bool(one["iscrowd"]) for one in objects[number]],
-        }
+        yield {IMAGE: content, **chosen[name].columns(numbers)}
 
 
 def digits(source: Source) -> Iterator[Row]:
@@ -196,7 +186,8 @@ def _pets_columns(label: Any) -> Mapping[str, Any]:
     return {LABEL: label, "species": ClassLabel(names=["cat", "dog"])}
 
 
-def _coco_columns(label: Any) -> Mapping[str, Any]:
+def scene_columns(label: Any) -> Mapping[str, Any]:
+    """The columns of `Scene.columns`."""
     from datasets import List, Value
 
     return {"id": Value("int64"), "boxes": List(List(Value("float32"))), "labels": List(label), "crowd": List(Value("bool"))}
@@ -209,6 +200,6 @@ FORMATS = {
     "cifar-100": Format(cifar_100, _cifar_100_columns),
     "flowers": Format(flowers, _labelled),
     "pets": Format(pets, _pets_columns),
-    "coco": Format(coco, _coco_columns),
+    "coco": Format(coco, scene_columns),
     "digits": Format(digits, _labelled),
 }

@@ -1,16 +1,17 @@
-"""Images of one's own: folders of classes, tables of paths, tars, and what `datasets` has saved."""
+"""Images of one's own: folders of classes, tables of paths, annotated scenes, tars, and what `datasets` has saved."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bestiary.core import tables
 from bestiary.core.tables import LABEL, SPLITS, Files
 from bestiary.errors import InputError
-from bestiary.vision.datasets.formats import IMAGE
+from bestiary.vision.datasets.formats import IMAGE, scene_columns
+from bestiary.vision.datasets.scenes import annotations_in, read_annotated
 from bestiary.vision.datasets.webdataset import TARS, open_tars
 from bestiary.vision.folder import endings
 
@@ -59,6 +60,8 @@ def _open_folder(place: Path, path: str, split: str, streaming: bool) -> Opened:
     if any((place / name).is_file() for name in _SAVED):
         return _of_saved(place, path, split)
     names = sorted(_files_below(place))
+    if annotations := annotations_in(names, path):
+        return _of_scenes(place, names, annotations, path, split)
     listed = [name for name in names if name.lower().endswith(TABLES)]
     beside = [name for name in listed if "/" not in name]
     images = [name for name in names if name.lower().endswith(endings())]
@@ -105,11 +108,37 @@ def _of_classes(place: Path, images: list[str], path: str, split: str) -> Opened
     names = sorted({name for found in splits.values() for _, name in found if name is not None})
     columns: dict[str, list[object]] = {IMAGE: [os.path.join(folder, image) for image, _ in rows]}
     features = Features({IMAGE: Value("string")})
+    if names:
+        _check_filled(place, splits, names, path)
     if rows[0][1] is not None:
         numbers = {name: number for number, name in enumerate(names)}
         columns[LABEL] = [numbers[name] for _, name in rows if name is not None]
         features[LABEL] = ClassLabel(names=names)
     return Opened(Dataset.from_dict(columns, features).cast_column(IMAGE, Picture(folder=folder)))
+
+
+def _of_scenes(place: Path, names: list[str], annotations: Mapping[str, str], path: str, split: str) -> Opened:
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    from bestiary.vision.datasets.picture import Picture
+
+    folder = os.path.abspath(place)
+    found = read_annotated(folder, names, annotations, split, path)
+    features = Features({IMAGE: Value("string"), **scene_columns(ClassLabel(names=list(found.classes)))})
+    rows = Dataset.from_list(
+        [{IMAGE: image, **columns} for image, columns in zip(found.images, found.columns, strict=True)], features
+    )
+    return Opened(rows.cast_column(IMAGE, Picture(folder=folder)))
+
+
+def _check_filled(place: Path, splits: Iterable[str], names: Collection[str], path: str) -> None:
+    """Raise InputError for a folder among those of the classes that has nothing in it."""
+    known = {*splits}
+    tops = [one for one in place.iterdir() if one.is_dir() and not one.name.startswith((".", "__MACOSX"))]
+    inner = [folder for top in tops if SPLITS.get(top.name.lower()) in known for folder in top.iterdir() if folder.is_dir()]
+    folders = inner if not {top.name for top in tops} & {*names} else tops
+    if empty := sorted(folder.name for folder in folders if folder.name not in names and not any(folder.iterdir())):
+        raise InputError(f"{path}: there is no image of the class {empty[0]!r}\nput some into its folder, or remove it")
 
 
 def by_class(images: Iterable[str], whose: str) -> dict[str, list[tuple[str, str | None]]]:

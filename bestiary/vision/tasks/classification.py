@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, cast
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bestiary.core.labels import Label, check_top, ranked
+from bestiary.core.labels import LABELLED, Label, check_top, labelled, ranked
 from bestiary.core.runtime import for_inference
 from bestiary.core.task import Report
 from bestiary.errors import InputError
@@ -129,6 +129,12 @@ class ImageClassifier(ImageTask):
     def embedder(self) -> ImageEmbedder:
         """The same net, sharing its weights, as a task that gives vectors and searches by them; saved, it is loaded as such."""
         return ImageEmbedder(self.net, replace(self.card, task="image-embedding"), self.provenance, self._saver)
+
+    def returns(self) -> Mapping[str, Any]:
+        return LABELLED
+
+    def record(self, result: Labels) -> Mapping[str, Any]:
+        return labelled(result)
 
     def report(self, inputs: Sequence[str]) -> Report:
         results = self(list(inputs))

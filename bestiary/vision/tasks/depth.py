@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,16 +50,23 @@ class DepthEstimator(DenseTask):
 
         return self.answered(images, answer, batch_size=batch_size, errors=errors, result=Depth)
 
+    def returns(self) -> Mapping[str, Any]:
+        return {"height": int, "width": int, "least": float, "most": float, "depth": list[float]}
+
+    def record(self, result: Depth) -> Mapping[str, Any]:
+        return {**_extent(result), "depth": result.depth.flatten().numpy()}  # row by row
+
     def report(self, inputs: Sequence[str]) -> Report:
         results = self(list(inputs))
-        records: list[dict[str, Any]] = []
-        for image, found in zip(inputs, results, strict=True):
-            height, width = found.depth.shape
-            extremes = {"least": found.depth.min().item(), "most": found.depth.max().item()}
-            records.append({"image": image, "height": height, "width": width, **extremes})
+        records = [{"image": image, **_extent(found)} for image, found in zip(inputs, results, strict=True)]
         rows = [[*list(record.values())[:3], f"{record['least']:.2f}", f"{record['most']:.2f}"] for record in records]
         columns = ["image", "height", "width", "least", "most"]
         return Report(columns=columns, rows=rows, records=records, results=results)
+
+
+def _extent(found: Depth) -> dict[str, Any]:
+    height, width = found.depth.shape
+    return {"height": height, "width": width, "least": found.depth.min().item(), "most": found.depth.max().item()}
 
 
 def enlarged(depth: Tensor, size: tuple[int, int]) -> Tensor:

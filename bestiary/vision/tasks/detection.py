@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -88,6 +88,12 @@ class ObjectDetector(DenseTask):
             ]
 
         return self.answered(images, answer, batch_size=batch_size, errors=errors, result=Detections)
+
+    def returns(self) -> Mapping[str, Any]:
+        return {"objects": list[Detection]}
+
+    def record(self, result: Detections) -> Mapping[str, Any]:
+        return {"objects": list(result)}
 
     def report(self, inputs: Sequence[str]) -> Report:
         results = self(list(inputs))

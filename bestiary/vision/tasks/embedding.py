@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from itertools import tee
 from typing import Any
@@ -14,9 +14,8 @@ from torch import Tensor
 
 from bestiary.core.labels import check_top
 from bestiary.core.record import record
-from bestiary.core.runtime import images_at_once
 from bestiary.core.similarity import nearest, similarity_report
-from bestiary.core.task import Report, batched
+from bestiary.core.task import Report, Vector, batched
 from bestiary.errors import InputError
 from bestiary.hub.progress import counted
 from bestiary.vision.folder import image_files
@@ -97,6 +96,12 @@ class ImageEmbedder(ImageTask):
         best = [[ImageMatch(*item, score) for item, score in matches] for matches in found]
         return best[0] if is_one(queries) else best
 
+    def returns(self) -> Mapping[str, Any]:
+        return {"vector": Vector(self._embed([], 0).shape[-1])}
+
+    def record(self, result: Tensor) -> Mapping[str, Any]:
+        return {"vector": result.numpy()}
+
     def report(self, inputs: Sequence[str]) -> Report:
         return similarity_report("image", inputs, self(list(inputs)))
 
@@ -104,7 +109,7 @@ class ImageEmbedder(ImageTask):
         self, corpus: Iterable[Any], size: int | None, errors: Errors
     ) -> Iterator[tuple[list[tuple[int, Any]], Tensor]]:
         """Batches of numbered images and their vectors, without the images that cannot be read."""
-        size = images_at_once(self.device) if size is None else size
+        size = self.at_once if size is None else size
         items, images = tee(enumerate(counted(corpus, "images", len(corpus)) if isinstance(corpus, Sized) else corpus))
         vectors = self((image for _, image in images), batch_size=size, errors=errors)
         read = ((item, vector) for item, vector in zip(items, vectors, strict=True) if vector is not None)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import IOBase
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from bestiary.core.task import Task, batched
 from bestiary.errors import InputError, OfflineError, SourceError
 from bestiary.vision.images import name_of, read_image
 from bestiary.vision.transforms import Preprocess, check_sides
+
+if TYPE_CHECKING:
+    from bestiary.core.export.graph import Bundle
 
 # What can be iterated, and yet is no list of images: an image, a row of a data set, an open file.
 ALONE = (str, bytes, bytearray, memoryview, Image.Image, Mapping, IOBase)
@@ -37,11 +40,21 @@ class ImageTask(Task):
     """A task whose inputs are images."""
 
     derive = staticmethod(for_encoding)
-    keys: Collection[str] = ()  # of a card's `preprocess` that say nothing of the images but are for the task
+    medium = "image"
+    forms = (("image",),)
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
         self.preprocess = Preprocess.of(self.card, besides=self.keys)
+
+    @property
+    def at_once(self) -> int:
+        return images_at_once(self.device)
+
+    def bundle(self, preprocessing: bool) -> Bundle:
+        from bestiary.vision.exporting import image_bundle  # which takes more to import than calls need
+
+        return image_bundle(self, preprocessing)
 
     def answered(
         self, images: Any, answer: Answer, *, batch_size: int | None, errors: Errors = "raise", result: Result = answer_alone
@@ -53,7 +66,7 @@ class ImageTask(Task):
         """
         if errors not in ("raise", "skip"):
             raise InputError(f'errors={errors!r} is not known\ngive "raise" or "skip"')
-        size = images_at_once(self.device) if batch_size is None else batch_size
+        size = self.at_once if batch_size is None else batch_size
         batches = batched([images] if is_one(images) else images, size)
         answers = _answers(batches, answer if errors == "raise" else _forgiving(answer), result)
         if is_one(images):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,15 @@ class Segmenter(DenseTask):
             return Segmentation(mask, self.labels, image)
 
         return self.answered(images, answer, batch_size=batch_size, errors=errors, result=result)
+
+    def returns(self) -> Mapping[str, Any]:
+        return {"height": int, "width": int, "mask": list[int], "labels": list[str], "shares": list[float]}
+
+    def record(self, result: Segmentation) -> Mapping[str, Any]:
+        height, width = result.mask.shape
+        shares = result.shares
+        mask = result.mask.flatten().numpy()  # row by row
+        return {"height": height, "width": width, "mask": mask, "labels": list(shares), "shares": list(shares.values())}
 
     def report(self, inputs: Sequence[str]) -> Report:
         results = self(list(inputs))

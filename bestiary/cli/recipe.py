@@ -1,0 +1,77 @@
+"""The options that all scripts of fine-tuning share: a field of `Recipe` each, and where data comes from and the model goes."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import typing
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bestiary.cli.session import trust_options
+from bestiary.core.tuning.recipe import Recipe
+
+
+def finetuning_options(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """For a command that is given `model`, `data`, `output`, `resume`, `recipe`, `command` and how files are trusted, `trust`.
+
+    `defaults` are those of the task, where they differ from the recipe's own.
+    """
+
+    def decorate(run: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(run)
+        def collected(**given: Any) -> None:
+            recipe = Recipe(**{field.name: given.pop(field.name) for field in fields(Recipe)})
+            trusted = {name: given.pop(name) for name in ("trust", "lock", "accept_license")}
+            output = given.pop("output") or Path(f"{given['model'].rstrip('/').rpartition('/')[2]}-{_word(given['data'])}")
+            run(output=output, recipe=recipe, trusted=trusted, command=_command(), **given)
+
+        wrapped: Callable[..., None] = collected
+        for option in reversed([*_own(), *_of_recipe(defaults)]):
+            wrapped = option(wrapped)
+        return trust_options(wrapped)
+
+    return decorate
+
+
+def _own() -> list[Callable[[Any], Any]]:
+    return [
+        click.argument("model"),
+        click.option("--data", required=True, metavar="PATH|NAME", help="A folder or file of data, or the name of a data set."),
+        click.option(
+            "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
+            help="The folder for the model and its run; by default named after model and data.",
+        ),
+        click.option("--resume", is_flag=True, help="Go on with the run in that folder, which was stopped."),
+    ]  # fmt: skip
+
+
+def _of_recipe(defaults: dict[str, Any]) -> list[Callable[[Any], Any]]:
+    kinds = {name: typing.get_args(kind) for name, kind in typing.get_type_hints(Recipe, include_extras=True).items()}
+    options = []
+    for field in fields(Recipe):
+        kind, meaning = kinds[field.name]
+        choices = typing.get_args(kind)
+        options.append(
+            click.option(
+                f"--{field.name.replace('_', '-')}",
+                type=click.Choice(choices) if choices else kind,
+                default=defaults.get(field.name, field.default),
+                show_default=True,
+                help=f"{meaning[0].upper()}{meaning[1:]}.",
+            )
+        )
+    return options
+
+
+def _word(data: str) -> str:
+    return Path(data.removeprefix("hf:")).stem or "tuned"
+
+
+def _command() -> list[str]:
+    """The command line as it was typed, with the program by its name."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]

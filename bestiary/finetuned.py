@@ -1,0 +1,184 @@
+"""The folder of a run of fine-tuning: while it lasts, its settings and checkpoints; at its end, a model with a card.
+
+    my-classifier/              what `bestiary.load("./my-classifier")` takes
+      README.md                 the card: data, hyper-parameters, metrics, the command, the digest of the base
+      model.safetensors
+      training/                 run.json, last.ckpt, best.ckpt, curves.png, logs/ for TensorBoard and as CSV
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from bestiary.core.adapt import has_adapter
+from bestiary.core.task import Task
+from bestiary.core.tuning.data import Splits
+from bestiary.core.tuning.fit import LOGS
+from bestiary.core.tuning.history import CURVES, draw_curves, read_history
+from bestiary.core.tuning.order import Place
+from bestiary.core.tuning.recipe import Recipe
+from bestiary.errors import InputError
+from bestiary.evaluation import command_line, evaluate, metric_entries
+from bestiary.hub.card import Card, Metric, read_card
+from bestiary.hub.names import is_card_name
+from bestiary.loading import load
+from bestiary.published import CARD
+from bestiary.saving import write_json
+
+TRAINING, SETTINGS, STAGE = "training", "run.json", "model"
+OPTIONS = ("image", "text", "label", "errors")  # of `bestiary evaluate`, by which columns and images are read
+FREE = ("device", "workers", "save_every")  # of a recipe: what may differ when a run is resumed
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: what it tunes on what, how, and where it is written."""
+
+    folder: Path
+    model: str  # the name of the base, as it was given
+    data: str  # likewise
+    recipe: Recipe
+    command: Sequence[str]  # the command line that started or resumed it
+    facts: Mapping[str, Any]  # what else decides what comes out: the digest of the base, counts of rows, options of the task
+
+    @property
+    def training(self) -> Path:
+        return self.folder / TRAINING
+
+    def begin(self, *, resume: bool) -> None:
+        """Note down what the run is, or see that it is the one to be resumed. Raises InputError where it cannot begin."""
+        if Place.here().rank:  # of several processes the first one writes
+            return
+        if not is_card_name(self.folder.name):
+            raise InputError(f"{self.folder.name!r} is no name for a model\nname --output by letters, digits, dots and dashes")
+        noted = self.training / SETTINGS
+        settings = json.loads(json.dumps({"model": self.model, "data": self.data, "recipe": asdict(self.recipe), **self.facts}))
+        if resume:
+            if not noted.is_file():
+                raise InputError(f"{self.folder} holds no run to resume\nstart one without --resume")
+            _check_same(self._begun()["settings"], settings, self.folder)
+        elif self.folder.exists() and any(self.folder.iterdir()):
+            raise InputError(f"{self.folder} is there already\ngive --output another folder, or go on with --resume")
+        else:
+            self.training.mkdir(parents=True, exist_ok=True)
+            write_json({SETTINGS: {"command": list(self.command), "settings": settings}}, self.training)
+
+    def stage(self, task: Task, net: nn.Module) -> Path:
+        """Write the task with its tuned net, as yet without a card of its own, and the curves; returns the folder."""
+        stage = self.training / STAGE
+        shutil.rmtree(stage, ignore_errors=True)
+        task.net = net
+        (task.save_adapter if has_adapter(net) else task.save)(stage)
+        draw_curves(read_history(self.training / LOGS), self.training / CURVES, self.folder.name)
+        return stage
+
+    def publish(self, metrics: Sequence[Metric], learned: str) -> Path:
+        """Move the staged model to its place, with a card that tells how it came about; `learned` describes the data."""
+        stage = self.training / STAGE
+        card = read_card(stage / CARD)
+        card = replace(card, name=self.folder.name, version=1, tags=(), metrics=tuple(metrics), checked="weights")
+        card = replace(card, metadata={**card.metadata, "base_model": self.model}, text=self._text(card, learned))
+        (stage / CARD).write_text(card.to_markdown(), encoding="utf-8")
+        for path in sorted(stage.iterdir(), key=lambda path: path.name == CARD):  # the card last: it makes a model of the folder
+            os.replace(path, self.folder / path.name)
+        stage.rmdir()
+        return self.folder
+
+    def _begun(self) -> dict[str, Any]:
+        """What was noted down when the run began."""
+        noted: dict[str, Any] = json.loads((self.training / SETTINGS).read_text(encoding="utf-8"))
+        return noted
+
+    def _origin(self) -> str:
+        if not self.facts["digest"]:
+            return f"The net of `{self.model}`, trained from random weights on `{self.data}`."
+        return (
+            f"`{self.model}`, fine-tuned on `{self.data}`. It began with the weights whose sha256 is\n"
+            f"`{self.facts['digest']}`; what these do wrong, it may do as well."
+        )
+
+    def _text(self, card: Card, learned: str) -> str:
+        recipe = "\n".join(f"| {name} | {value} |" for name, value in asdict(self.recipe).items())
+        metrics = "\n".join(f"| {one.dataset} | {one.metric} | {one.value:.4g} |" for one in card.metrics)
+        return f"""\
+# {self.folder.name}
+
+{self._origin()} What the data does not show, it has not learned.
+
+## Data
+
+```
+{learned}
+```
+
+## Metrics
+
+| data | metric | value |
+|---|---|---|
+{metrics}
+
+Each can be measured again by the command that stands beside it in the front matter of this card.
+
+![Curves of the run]({TRAINING}/{CURVES})
+
+## How it was tuned
+
+```sh
+{shlex.join(self._begun()["command"])}
+```
+
+| hyper-parameter | value |
+|---|---|
+{recipe}
+"""
+
+
+def measured(stage: Path, run: Run, splits: Splits, **reading: Any) -> list[Metric]:
+    """The metrics of a staged model, loaded as anyone would, on the rows that judge; `reading` are options of the command.
+
+    These are the rows of `test`, or where there are none those that validated.
+    """
+    given = {name: value for name, value in reading.items() if value not in (name, "raise")}
+    others = [f"{name}={given.pop(name)}" for name in list(given) if name not in OPTIONS]
+    given |= {"column": others} if others else {}
+    where: dict[str, Any]
+    if splits.test is not None:
+        rows, where = splits.test, {"split": "test"}
+    elif splits.held_out:
+        rows, where = splits.validation, {"split": "train", "held_out": run.recipe.seed}
+    else:
+        rows, where = splits.validation, {"split": "validation"}
+    command = command_line(as_typed(run.folder), run.data, {**where, **given})
+    called = ", ".join([run.data, *(f"{name.replace('_', ' ')} {value}" for name, value in where.items())])
+    return metric_entries(evaluate(load(stage), rows), called, command)
+
+
+def as_typed(folder: Path) -> str:
+    """The folder as commands take it: with a separator, which tells it from the name of a card."""
+    return str(folder) if os.sep in str(folder) else f".{os.sep}{folder}"
+
+
+def digest_of(task: Task) -> str:
+    """The sha256 of the weights that a task was loaded from; of several files, those of all, joined by a plus sign."""
+    return "+".join(str(entry.file.sha256) for entry in task.provenance.values() if entry.file.role == "weights")
+
+
+def _check_same(noted: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    for name in sorted({*noted, *now} - {"recipe"}):
+        _check_one(name, noted.get(name), now.get(name), folder)
+    for name in sorted({*noted["recipe"], *now["recipe"]} - {*FREE}):
+        _check_one(name, noted["recipe"].get(name), now["recipe"].get(name), folder)
+
+
+def _check_one(name: str, noted: Any, now: Any, folder: Path) -> None:
+    if noted != now:
+        raise InputError(f"the run in {folder} has {name} {noted}, not {now}\nresume it with the options it was started by")
