@@ -13,7 +13,7 @@ from bestiary.core.adapt import load_adapter, merge_adapter, put_adapter, save_a
 from bestiary.core.adapt.files import CONFIG, WEIGHTS, read_adapter
 from bestiary.core.architecture import NATIVE, Architecture
 from bestiary.core.keymap import Rule
-from bestiary.core.task import Task
+from bestiary.core.task import Task, weights_of
 from bestiary.errors import InputError, IntegrityError, LayoutError, UnknownModel
 from bestiary.hub.card import AdapterOf, Card, File, SourceSpec, read_card
 from bestiary.hub.fetch import Fetched
@@ -48,7 +48,7 @@ def save(task: Task, folder: Path) -> None:
             metrics=(),
             pinned=True,
             accept_license=False,
-            adapter_of=AdapterOf(name=card.name, sha256=_digests(task.provenance)),
+            adapter_of=AdapterOf(name=card.name, sha256=tuple(weights_of(task.provenance).values())),
         )
         (stage / CARD).write_text(card.to_markdown(), encoding="utf-8")
 
@@ -84,7 +84,7 @@ def base_of(card: Card, settings: Settings) -> Card:
 def check_base(card: Card, files: Mapping[str, Any]) -> None:
     """Raise IntegrityError unless the weights among the files are those that an adapter was trained on."""
     assert card.adapter_of is not None
-    if _digests(files) != card.adapter_of.sha256:
+    if tuple(weights_of(files).values()) != card.adapter_of.sha256:
         raise IntegrityError(
             f"{card.name} was trained on other weights of {card.adapter_of.name} than these: "
             f"sha256 {', '.join(digest[:12] for digest in card.adapter_of.sha256)}…\n"
@@ -104,10 +104,6 @@ def merge(net: nn.Module, card: Card, files: Mapping[str, Fetched], random: Coll
     if lacking := [name for name in trained if name.startswith(beginnings) and not trained[name].requires_grad]:
         raise LayoutError(f"{tensors.name}, the adapter of {card.name}, lacks {lacking[0]}\ndoes its config fit the base?")
     return merge_adapter(net)
-
-
-def _digests(files: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(entry.file.sha256) for entry in files.values() if entry.file.role == "weights")
 
 
 def _path(card: Card, files: Mapping[str, Fetched], role: str) -> Path:

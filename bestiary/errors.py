@@ -4,6 +4,8 @@ A message says what happened, to which file or argument, and what to do next, in
 prints just that and leaves with the class's `exit_code`.
 """
 
+import errno
+
 
 class BestiaryError(Exception):
     """Anything that Bestiary itself reports; catch this one to catch them all."""
@@ -69,3 +71,8 @@ class InputError(BestiaryError):
     """An argument or an input of a model cannot be used."""
 
     exit_code = 11
+
+
+def of_writing(error: OSError) -> type[BestiaryError]:
+    """What a write that failed is: DiskFullError where the disk takes no more, else InputError, as the place cannot be used."""
+    return DiskFullError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else InputError

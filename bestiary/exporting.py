@@ -54,13 +54,18 @@ def write_graphs(task: Task, bundle: Bundle, stage: Path, target: str) -> list[W
         graph.name: {"file": one.file, "inputs": one.inputs, "outputs": one.outputs}
         for graph, one in zip(bundle.graphs, written, strict=True)
     }
-    said = {"name": task.card.name, "task": task.card.task, "license": task.card.license, **bundle.settings, "graphs": graphs}
+    card, labels = task.card, getattr(task, "labels", None)
+    said = {
+        **{"name": card.name, "task": card.task, "license": card.license, "preprocess": dict(card.preprocess)},
+        **({} if labels is None else {"labels": list(labels)}),
+        "graphs": graphs,
+    }
     (stage / SETTINGS).write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     places = {
-        "name": task.card.name,
+        "name": card.name,
         "title": format.title,
-        "task": task.card.task,
-        "license": task.card.license,
+        "task": card.task,
+        "license": card.license,
         "table": "\n".join(_table(written)),
         "remarks": " ".join(bundle.remarks),
         "example": _example(format, bundle, written),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -21,7 +20,7 @@ from bestiary.core.rows import PackedLinear
 from bestiary.core.runtime import merged
 from bestiary.core.sharded import SHARD_SIZE
 from bestiary.core.task import Task
-from bestiary.errors import DiskFullError, InputError, LayoutError
+from bestiary.errors import InputError, LayoutError, of_writing
 from bestiary.hub.card import File, SourceSpec
 from bestiary.hub.verify import hash_stream
 from bestiary.published import CARD, WEIGHTS
@@ -153,8 +152,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         stage.chmod(0o755)
         stage.rename(folder)
     except OSError as error:
-        kind = DiskFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else InputError
-        raise kind(f"{folder} cannot be written: {error.strerror}\ngive another folder") from error
+        raise of_writing(error)(f"{folder} cannot be written: {error.strerror}\ngive another folder") from error
     finally:
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)

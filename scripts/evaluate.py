@@ -54,6 +54,7 @@ def evaluate(
     """Evaluate MODEL on labelled data, and print its metrics, the main one first."""
     from bestiary import evaluation, loading
     from bestiary.core.evaluation import silent
+    from bestiary.core.task import weights_of
 
     trusted: dict[str, Any] = {"trust": trust, "lock": lock, "accept_license": accept_license}
     trusted |= {"offline": session.offline or None, "home": session.home}
@@ -78,7 +79,7 @@ def evaluate(
                 **{key: value for key, value in vars(found).items() if key != "confused"},
                 "confused": [mistake._asdict() for mistake in found.confused],
                 "model": model,
-                "weights": weights_of(task),
+                "weights": weights_of(task.provenance),
                 "dataset": data,
                 "split": split,
                 "of_rows": there,
@@ -129,11 +130,6 @@ def _column(pair: str) -> tuple[str, str]:
     if not (ours and equals and theirs):
         raise InputError(f"--column {pair} does not name a column\nsay what the task calls it, then the data: positive=answer")
     return ours, theirs
-
-
-def weights_of(task: Any) -> dict[str, str]:
-    """The sha256 of each file of weights that a task was loaded from."""
-    return {name: str(entry.file.sha256) for name, entry in task.provenance.items() if entry.file.role == "weights"}
 
 
 def emit(session: Session, records: Sequence[Mapping[str, Any]], classes: bool) -> None:

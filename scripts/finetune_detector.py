@@ -10,9 +10,7 @@ card in model_cards/datasets; or whatever has the columns `image`, `boxes` (left
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -23,8 +21,7 @@ from bestiary.cli.recipe import finetuning_options
 from bestiary.core.tuning.data import described, name_tags, read_splits
 from bestiary.core.tuning.fit import fit
 from bestiary.core.tuning.order import Batches, Order
-from bestiary.core.tuning.recipe import Recipe
-from bestiary.finetuned import Run, as_typed, digest_of, measured
+from bestiary.finetuned import Request, Run
 from bestiary.vision import datasets
 from bestiary.vision.finetuning import path_of
 from bestiary.vision.finetuning_detection import Detection, PaddedScenes, weight_of, with_objects
@@ -37,18 +34,9 @@ TASK = "object-detection"
 @click.option("--mirrored", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Share of images to mirror.")
 @click.option("--image", default="image", show_default=True, help="The column of images or of their paths.")
 @click.option("--errors", type=click.Choice(["raise", "skip"]), default="raise", show_default=True, help="At corrupt images.")
-def finetune(
-    model: str,
-    data: str,
-    output: Path,
-    resume: bool,
-    recipe: Recipe,
-    trusted: dict[str, Any],
-    command: Sequence[str],
-    mirrored: float,
-    **reading: Any,
-) -> None:
+def finetune(asked: Request, mirrored: float, **reading: Any) -> None:
     """Fine-tune MODEL to find objects in images."""
+    data, recipe, trusted = asked.data, asked.recipe, asked.trusted
     # What there is to learn, for a person to look at before anything starts.
     splits = read_splits(partial(datasets.load, data, **reading, **trusted), recipe.seed)
     scenes, labels = name_tags(splits.changed(partial(with_objects, whose=data)), data, fewest=1)
@@ -58,10 +46,10 @@ def finetune(
     click.echo(f"{data}: {learned}", err=True)
 
     # A pretrained net with a new head.
-    detect: Any = loading.load_for(model, TASK, labels, **trusted)
-    facts = {"digest": digest_of(detect), "rows": len(counts), "labels": labels, "mirrored": mirrored, **reading}
-    run = Run(output, model, data, recipe, command, facts)
-    run.begin(resume=resume)
+    detect: Any = loading.load_for(asked.model, TASK, labels, **trusted)
+    facts = {"rows": len(counts), "labels": labels, "mirrored": mirrored, **reading}
+    run = Run(asked, detect, facts)
+    run.begin()
 
     # The batches, the steps, and the state that validation finds best.
     train = Batches(scenes.train, PaddedScenes(detect.preprocess, mirrored))
@@ -69,14 +57,10 @@ def finetune(
     order = Order.of(recipe, len(counts), weights=[weight_of(count, detect.net.config.queries) for count in counts])
     how: dict[str, Any] = {"recipe": recipe, "steps": order.steps, "name_of": path_of(scenes.train)}
     tuning = Detection(detect.net, boxes / len(counts), **how)
-    fitted = fit(tuning, train, validation, order, run.training, resume=resume)
+    fitted = fit(tuning, train, validation, order, run.training, resume=asked.resume)
 
     # A folder that `bestiary.load` takes, with the metrics that `bestiary evaluate` gives again.
-    if order.place.rank:  # of several processes the first one writes
-        return
-    stage = run.stage(detect, fitted.net)
-    run.publish(measured(stage, run, splits, **reading), learned)
-    click.echo(f"{output}: bestiary run {as_typed(output)} <image>", err=True)
+    run.finish(fitted, splits, learned, **reading)
 
 
 if __name__ == "__main__":

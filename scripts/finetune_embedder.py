@@ -11,9 +11,7 @@ so large batches teach more.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -25,8 +23,7 @@ from bestiary.core.tables import renamed
 from bestiary.core.tuning.data import described, read_splits
 from bestiary.core.tuning.fit import fit
 from bestiary.core.tuning.order import Batches, Order
-from bestiary.core.tuning.recipe import Recipe
-from bestiary.finetuned import Run, as_typed, digest_of, measured
+from bestiary.finetuned import Request, Run
 from bestiary.text import datasets
 from bestiary.text.finetuning import Contrastive, PackedPairs, row_of
 from bestiary.text.prepare import LENGTH, tokenise_pairs
@@ -38,41 +35,29 @@ TASK, POSITIVE = "text-embedding", "positive"
 @finetuning_options(batch_size=64, lr=2e-5, weight_decay=0.01, warmup=0.1, epochs=1)
 @click.option("--text", default="text", show_default=True, help="The column of texts.")
 @click.option("--positive", default="positive", show_default=True, help="The column of what each of them belongs to.")
-def finetune(
-    model: str,
-    data: str,
-    output: Path,
-    resume: bool,
-    recipe: Recipe,
-    trusted: dict[str, Any],
-    command: Sequence[str],
-    text: str,
-    positive: str,
-) -> None:
+def finetune(asked: Request, text: str, positive: str) -> None:
     """Fine-tune MODEL to give near vectors to texts that belong together."""
+    data, recipe, trusted = asked.data, asked.recipe, asked.trusted
     # What there is to learn: pairs, as the tokens of a pretrained encoder.
     splits = read_splits(partial(datasets.load, data, text=text, **trusted), recipe.seed)
     splits = splits.changed(lambda rows: renamed(rows, {POSITIVE: positive}, data).select_columns(["text", POSITIVE]))
-    embed: Any = loading.load_for(model, TASK, **trusted)
+    embed: Any = loading.load_for(asked.model, TASK, **trusted)
     train, validation = (tokenise_pairs(rows, embed.tokenizer) for rows in (splits.train, splits.validation))
     learned = described(splits, lengths=train[LENGTH])
     click.echo(f"{data}: {learned}", err=True)
-    facts = {"digest": digest_of(embed), "rows": len(splits.train), "text": text, "positive": positive}
-    run = Run(output, model, data, recipe, command, facts)
-    run.begin(resume=resume)
+    facts = {"rows": len(splits.train), "text": text, "positive": positive}
+    run = Run(asked, embed, facts)
+    run.begin()
 
     # The steps, on packed rows, and the state that validation finds best.
     order = Order.of(recipe, len(train))
     how = {"recipe": recipe, "steps": order.steps, "name_of": row_of(splits.train["text"])}
     tuning = Contrastive(embed.net, embed.pooling, **how)
-    fitted = fit(tuning, Batches(train, PackedPairs()), Batches(validation, PackedPairs()), order, run.training, resume=resume)
+    learning, validating = (Batches(rows, PackedPairs()) for rows in (train, validation))
+    fitted = fit(tuning, learning, validating, order, run.training, resume=asked.resume)
 
     # A folder that `bestiary.load` takes, with the metrics that `bestiary evaluate` gives again.
-    if order.place.rank:  # of several processes the first one writes
-        return
-    stage = run.stage(embed, fitted.net)
-    run.publish(measured(stage, run, splits, text=text, positive=positive), learned)
-    click.echo(f"{output}: bestiary run {as_typed(output)} <text> <text>", err=True)
+    run.finish(fitted, splits, learned, text=text, positive=positive)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ webdataset, `hf:owner/repo`, or the name of a card in model_cards/datasets.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -23,8 +21,7 @@ from bestiary.cli.recipe import finetuning_options
 from bestiary.core.tuning.data import described, name_classes, read_splits
 from bestiary.core.tuning.fit import fit
 from bestiary.core.tuning.order import Batches, Order
-from bestiary.core.tuning.recipe import Recipe
-from bestiary.finetuned import Run, as_typed, digest_of, measured
+from bestiary.finetuned import Request, Run
 from bestiary.vision import datasets
 from bestiary.vision.augmentation import PRESETS
 from bestiary.vision.finetuning import Augmented, ImageClassification, Prepared, path_of
@@ -39,29 +36,19 @@ TASK = "image-classification"
 @click.option("--image", default="image", show_default=True, help="The column of images or of their paths.")
 @click.option("--label", default="label", show_default=True, help="The column of classes.")
 @click.option("--errors", type=click.Choice(["raise", "skip"]), default="raise", show_default=True, help="At corrupt images.")
-def finetune(
-    model: str,
-    data: str,
-    output: Path,
-    resume: bool,
-    recipe: Recipe,
-    trusted: dict[str, Any],
-    command: Sequence[str],
-    augment: str,
-    from_scratch: bool,
-    **reading: Any,
-) -> None:
+def finetune(asked: Request, augment: str, from_scratch: bool, **reading: Any) -> None:
     """Fine-tune MODEL to tell classes of images apart."""
+    data, recipe, trusted = asked.data, asked.recipe, asked.trusted
     # What there is to learn, for a person to look at before anything starts.
     splits, labels = name_classes(read_splits(partial(datasets.load, data, **reading, **trusted), recipe.seed), data)
     learned = described(splits, labels)
     click.echo(f"{data}: {learned}", err=True)
 
     # A net with a new head.
-    classify: Any = loading.load_for(model, TASK, labels, pretrained=not from_scratch, **trusted)
-    facts = {"digest": digest_of(classify), "rows": len(splits.train), "labels": labels, "augment": augment, **reading}
-    run = Run(output, model, data, recipe, command, facts)
-    run.begin(resume=resume)
+    classify: Any = loading.load_for(asked.model, TASK, labels, pretrained=not from_scratch, **trusted)
+    facts = {"rows": len(splits.train), "labels": labels, "augment": augment, **reading}
+    run = Run(asked, classify, facts)
+    run.begin()
 
     # The batches, the steps, and the state that validation finds best.
     augmentation = PRESETS[augment]
@@ -69,14 +56,10 @@ def finetune(
     validation = Batches(splits.validation, Prepared(classify.preprocess))
     order = Order.of(recipe, len(splits.train), repeats=augmentation.repeats)
     tuning = ImageClassification(classify.net, augmentation, recipe=recipe, steps=order.steps, name_of=path_of(splits.train))
-    fitted = fit(tuning, train, validation, order, run.training, resume=resume)
+    fitted = fit(tuning, train, validation, order, run.training, resume=asked.resume)
 
     # A folder that `bestiary.load` takes, with the metrics that `bestiary evaluate` gives again.
-    if order.place.rank:  # of several processes the first one writes
-        return
-    stage = run.stage(classify, fitted.net)
-    run.publish(measured(stage, run, splits, **reading), learned)
-    click.echo(f"{output}: bestiary run {as_typed(output)} <image>", err=True)
+    run.finish(fitted, splits, learned, **reading)
 
 
 if __name__ == "__main__":

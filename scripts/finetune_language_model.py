@@ -14,7 +14,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -26,8 +25,7 @@ from bestiary.core.adapt import add_adapter
 from bestiary.core.tuning.data import described, read_splits
 from bestiary.core.tuning.fit import fit
 from bestiary.core.tuning.order import Batches, Order
-from bestiary.core.tuning.recipe import Recipe
-from bestiary.finetuned import Run, as_typed, digest_of, measured
+from bestiary.finetuned import Request, Run
 from bestiary.text import datasets
 from bestiary.text.conversations import example_of, fill_blocks, form_of
 from bestiary.text.finetuning_language import Answering, PackedBlocks, blocks_named
@@ -41,47 +39,33 @@ TASK = "text-generation"
 @click.option("--lora", type=click.IntRange(min=1), metavar="RANK", help="Train an adapter of that rank and nothing else.")
 @click.option("--dora", is_flag=True, help="Let the adapter learn the length of rows as well.")
 @click.option("--target", "targets", multiple=True, default=("attention", "mlp"), show_default=True, help="What it adapts.")
-def finetune(
-    model: str,
-    data: str,
-    output: Path,
-    resume: bool,
-    recipe: Recipe,
-    trusted: dict[str, Any],
-    command: Sequence[str],
-    length: int,
-    lora: int | None,
-    dora: bool,
-    targets: Sequence[str],
-) -> None:
+def finetune(asked: Request, length: int, lora: int | None, dora: bool, targets: Sequence[str]) -> None:
     """Tune MODEL to answer as the examples do."""
+    data, recipe, trusted = asked.data, asked.recipe, asked.trusted
     # What there is to learn: the tokens of answers, in blocks of examples.
     splits = read_splits(partial(datasets.load, data, **trusted), recipe.seed)
     form = form_of(splits.train.column_names, data)
-    answer: Any = loading.load_for(model, TASK, **trusted)
+    answer: Any = loading.load_for(asked.model, TASK, **trusted)
     examples = [[example_of(row, form, answer) for row in rows] for rows in splits.there()]
     train, validation = (fill_blocks(some, length) for some in examples[:2])
     tokens = [sum(len(example.tokens) for example in block) for block in train]
     learned = described(splits, lengths=[len(example.tokens) for example in examples[0]])
     learned += f"\n{len(train)} blocks of up to {length} tokens, {sum(tokens):,} in all"
     click.echo(f"{data}: {learned}", err=True)
-    facts = {"digest": digest_of(answer), "rows": len(splits.train), "length": length, "lora": lora, "dora": dora}
-    run = Run(output, model, data, recipe, command, {**facts, "targets": targets})
-    run.begin(resume=resume)
+    facts = {"rows": len(splits.train), "length": length, "lora": lora, "dora": dora}
+    run = Run(asked, answer, {**facts, "targets": targets})
+    run.begin()
 
     # The weights that learn, the steps, and the state that validation finds best.
     if lora:
         add_adapter(answer.net, lora, dora=dora, targets=targets)
     order = Order.of(recipe, len(train), weights=[sum(example.learned for example in block) for block in train])
     tuning = Answering(answer.net, recipe=recipe, steps=order.steps, name_of=blocks_named(train, answer.rules))
-    fitted = fit(tuning, Batches(train, PackedBlocks()), Batches(validation, PackedBlocks()), order, run.training, resume=resume)
+    learning, validating = (Batches(rows, PackedBlocks()) for rows in (train, validation))
+    fitted = fit(tuning, learning, validating, order, run.training, resume=asked.resume)
 
     # A folder that `bestiary.load` takes, with the metrics that `bestiary evaluate` gives again.
-    if order.place.rank:  # of several processes the first one writes
-        return
-    stage = run.stage(answer, fitted.net)
-    run.publish(measured(stage, run, splits), learned)
-    click.echo(f"{output}: bestiary run {as_typed(output)} <prompt>", err=True)
+    run.finish(fitted, splits, learned)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ The data has the columns `text` and `label`: csv, tsv, jsonl, parquet, a folder 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -23,8 +21,7 @@ from bestiary.cli.recipe import finetuning_options
 from bestiary.core.tuning.data import described, name_classes, read_splits
 from bestiary.core.tuning.fit import fit
 from bestiary.core.tuning.order import Batches, Order
-from bestiary.core.tuning.recipe import Recipe
-from bestiary.finetuned import Run, as_typed, digest_of, measured
+from bestiary.finetuned import Request, Run
 from bestiary.text import datasets
 from bestiary.text.finetuning import PackedRows, TextClassification, row_of
 from bestiary.text.prepare import LENGTH, tokenise
@@ -36,42 +33,30 @@ TASK = "text-classification"
 @finetuning_options(lr=1e-4, weight_decay=0.01, warmup=0.1)
 @click.option("--text", default="text", show_default=True, help="The column of texts.")
 @click.option("--label", default="label", show_default=True, help="The column of classes.")
-def finetune(
-    model: str,
-    data: str,
-    output: Path,
-    resume: bool,
-    recipe: Recipe,
-    trusted: dict[str, Any],
-    command: Sequence[str],
-    text: str,
-    label: str,
-) -> None:
+def finetune(asked: Request, text: str, label: str) -> None:
     """Fine-tune MODEL to tell classes of texts apart."""
+    data, recipe, trusted = asked.data, asked.recipe, asked.trusted
     # What there is to learn.
     load = partial(datasets.load, data, text=text, label=label, **trusted)
     splits, labels = name_classes(read_splits(load, recipe.seed), data)
 
     # A pretrained encoder with a new head, and the texts as its tokens.
-    classify: Any = loading.load_for(model, TASK, labels, **trusted)
+    classify: Any = loading.load_for(asked.model, TASK, labels, **trusted)
     train, validation = (tokenise(rows, classify.tokenizer) for rows in (splits.train, splits.validation))
     learned = described(splits, labels, train[LENGTH])
     click.echo(f"{data}: {learned}", err=True)
-    facts = {"digest": digest_of(classify), "rows": len(splits.train), "labels": labels, "text": text, "label": label}
-    run = Run(output, model, data, recipe, command, facts)
-    run.begin(resume=resume)
+    facts = {"rows": len(splits.train), "labels": labels, "text": text, "label": label}
+    run = Run(asked, classify, facts)
+    run.begin()
 
     # The steps, on packed rows, and the state that validation finds best.
     order = Order.of(recipe, len(train))
     tuning = TextClassification(classify.net, recipe=recipe, steps=order.steps, name_of=row_of(splits.train["text"]))
-    fitted = fit(tuning, Batches(train, PackedRows()), Batches(validation, PackedRows()), order, run.training, resume=resume)
+    learning, validating = (Batches(rows, PackedRows()) for rows in (train, validation))
+    fitted = fit(tuning, learning, validating, order, run.training, resume=asked.resume)
 
     # A folder that `bestiary.load` takes, with the metrics that `bestiary evaluate` gives again.
-    if order.place.rank:  # of several processes the first one writes
-        return
-    stage = run.stage(classify, fitted.net)
-    run.publish(measured(stage, run, splits, text=text, label=label), learned)
-    click.echo(f"{output}: bestiary run {as_typed(output)} <text>", err=True)
+    run.finish(fitted, splits, learned, text=text, label=label)
 
 
 if __name__ == "__main__":

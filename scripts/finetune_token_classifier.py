@@ -11,9 +11,7 @@ and I- begin and continue a span.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -25,8 +23,7 @@ from bestiary.core.tables import renamed
 from bestiary.core.tuning.data import described, name_tags, read_splits
 from bestiary.core.tuning.fit import fit
 from bestiary.core.tuning.order import Batches, Order
-from bestiary.core.tuning.recipe import Recipe
-from bestiary.finetuned import Run, as_typed, digest_of, measured
+from bestiary.finetuned import Request, Run
 from bestiary.text import datasets
 from bestiary.text.finetuning import PackedRows, TokenClassification, row_of
 from bestiary.text.prepare import LENGTH, tokenise_words
@@ -38,43 +35,31 @@ TASK = "token-classification"
 @finetuning_options(lr=1e-4, weight_decay=0.01, warmup=0.1)
 @click.option("--words", default="words", show_default=True, help="The column of lists of words.")
 @click.option("--label", default="label", show_default=True, help="The column of lists of tags.")
-def finetune(
-    model: str,
-    data: str,
-    output: Path,
-    resume: bool,
-    recipe: Recipe,
-    trusted: dict[str, Any],
-    command: Sequence[str],
-    words: str,
-    label: str,
-) -> None:
+def finetune(asked: Request, words: str, label: str) -> None:
     """Fine-tune MODEL to find spans of texts."""
+    data, recipe, trusted = asked.data, asked.recipe, asked.trusted
     # What there is to learn.
     splits = read_splits(partial(datasets.load, data, label=label, **trusted), recipe.seed)
     splits, tags = name_tags(splits.changed(lambda rows: renamed(rows, {"words": words}, data)), data)
 
     # A pretrained encoder with a new head, and the words as its tokens.
-    find: Any = loading.load_for(model, TASK, tags, **trusted)
+    find: Any = loading.load_for(asked.model, TASK, tags, **trusted)
     train, validation = (tokenise_words(rows, find.tokenizer.rules) for rows in (splits.train, splits.validation))
     learned = described(splits, tags, train[LENGTH])
     click.echo(f"{data}: {learned}", err=True)
-    facts = {"digest": digest_of(find), "rows": len(splits.train), "labels": tags, "words": words, "label": label}
-    run = Run(output, model, data, recipe, command, facts)
-    run.begin(resume=resume)
+    facts = {"rows": len(splits.train), "labels": tags, "words": words, "label": label}
+    run = Run(asked, find, facts)
+    run.begin()
 
     # The steps, on packed rows, and the state that validation finds best.
     order = Order.of(recipe, len(train), weights=[sum(tag >= 0 for tag in row) for row in train["label"]])
     sentences = [" ".join(row) for row in splits.train["words"]]
     tuning = TokenClassification(find.net, recipe=recipe, steps=order.steps, name_of=row_of(sentences))
-    fitted = fit(tuning, Batches(train, PackedRows()), Batches(validation, PackedRows()), order, run.training, resume=resume)
+    learning, validating = (Batches(rows, PackedRows()) for rows in (train, validation))
+    fitted = fit(tuning, learning, validating, order, run.training, resume=asked.resume)
 
     # A folder that `bestiary.load` takes, with the metrics that `bestiary evaluate` gives again.
-    if order.place.rank:  # of several processes the first one writes
-        return
-    stage = run.stage(find, fitted.net)
-    run.publish(measured(stage, run, splits, words=words, label=label), learned)
-    click.echo(f"{output}: bestiary run {as_typed(output)} <text>", err=True)
+    run.finish(fitted, splits, learned, words=words, label=label)
 
 
 if __name__ == "__main__":

@@ -12,28 +12,35 @@ from typing import Any
 
 import click
 
-from bestiary.cli.session import trust_options
+from bestiary.cli.session import Session, shared_options, trust_options
 from bestiary.core.tuning.recipe import Recipe
 
 
 def finetuning_options(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """For a command that is given `model`, `data`, `output`, `resume`, `recipe`, `command` and how files are trusted, `trust`.
+    """For a command that is given its `Request` first, and then the options of its own.
 
     `defaults` are those of the task, where they differ from the recipe's own.
     """
 
     def decorate(run: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(run)
-        def collected(**given: Any) -> None:
+        def collected(session: Session, /, **given: Any) -> None:
+            from bestiary.finetuned import Request  # imports torch
+
             recipe = Recipe(**{field.name: given.pop(field.name) for field in fields(Recipe)})
             trusted = {name: given.pop(name) for name in ("trust", "lock", "accept_license")}
-            output = given.pop("output") or Path(f"{given['model'].rstrip('/').rpartition('/')[2]}-{_word(given['data'])}")
-            run(output=output, recipe=recipe, trusted=trusted, command=_command(), **given)
+            trusted |= {"offline": session.offline or None, "home": session.home}
+            model, data, resume = (given.pop(name) for name in ("model", "data", "resume"))
+            output = given.pop("output") or Path(f"{model.rstrip('/').rpartition('/')[2]}-{_word(data)}")
+            asked = Request(
+                model=model, data=data, output=output, resume=resume, recipe=recipe, trusted=trusted, command=_command()
+            )
+            run(asked, **given)
 
-        wrapped: Callable[..., None] = collected
+        wrapped: Callable[..., None] = click.pass_obj(collected)
         for option in reversed([*_own(), *_of_recipe(defaults)]):
             wrapped = option(wrapped)
-        return trust_options(wrapped)
+        return shared_options(trust_options(wrapped))
 
     return decorate
 

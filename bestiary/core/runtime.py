@@ -56,6 +56,15 @@ def pick_dtype(precision: str | None, measured: Collection[str], device: torch.d
         raise InputError(f"precision={precision!r} is not known\nit is one of {known}") from None
 
 
+def training_precision(asked: str, device: torch.device) -> str:
+    """The precision of the products of training: what is asked for, or "auto", 16 bits on CUDA devices and fp32 elsewhere."""
+    if asked != "auto":
+        return asked
+    if device.type != "cuda":
+        return "fp32"
+    return next(name for name in FASTEST_FIRST if computes_natively(PRECISIONS[name], device))
+
+
 def computes_natively(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether the device multiplies matrices of this dtype in hardware, rather than by way of fp32."""
     if device.type == "cuda":
@@ -167,7 +176,12 @@ class Mergeable(Protocol):
 
 def for_inference(module: nn.Module) -> nn.Module:
     """A copy of the module in evaluation mode that shares its tensors, but for the parts that offer a derived form."""
-    return _derived(merged(module))
+    return _evaluating(merged(module), lambda part: part.for_inference() if isinstance(part, Derivable) else None)
+
+
+def evaluated(module: nn.Module) -> nn.Module:
+    """A copy of the module in evaluation mode that shares its tensors, adapters merged, and with nothing else derived."""
+    return _evaluating(merged(module), lambda part: None)
 
 
 def merged(module: nn.Module) -> nn.Module:
@@ -181,10 +195,11 @@ def merged(module: nn.Module) -> nn.Module:
     return twin
 
 
-def _derived(module: nn.Module) -> nn.Module:
-    if isinstance(module, Derivable):
-        return module.for_inference().eval()
+def _evaluating(module: nn.Module, instead: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
+    """A copy in evaluation mode, with what `instead` gives for a part in its place."""
+    if (given := instead(module)) is not None:
+        return given.eval()
     twin = copy.copy(module)
     twin.training = False
-    twin._modules = {name: child and _derived(child) for name, child in module._modules.items()}
+    twin._modules = {name: child and _evaluating(child, instead) for name, child in module._modules.items()}
     return twin

@@ -4,7 +4,6 @@ The header, which says where every tensor will lie, needs their forms alone; the
 conversion takes no more memory than its largest tensor.
 """
 
-import errno
 import json
 import math
 import os
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bestiary.core.mapped import DTYPES, LENGTH_BYTES, name_fault, short
-from bestiary.errors import DiskFullError, InputError, LayoutError
+from bestiary.errors import DiskFullError, LayoutError, of_writing
 
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 
@@ -78,11 +77,9 @@ def stream_safetensors(
                 file.write(tensor(name).detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         partial.replace(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise DiskFullError(f"{path} cannot be written: {error.strerror}.\nMake room and try again.") from error
-        raise InputError(
-            f"{path} cannot be written: {error.strerror}.\nCheck that the folder is there and may be written."
-        ) from error
+        kind = of_writing(error)
+        next_step = "Make room and try again." if kind is DiskFullError else "Check that the folder is there and may be written."
+        raise kind(f"{path} cannot be written: {error.strerror}.\n{next_step}") from error
     finally:
         partial.unlink(missing_ok=True)
 

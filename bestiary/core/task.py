@@ -48,6 +48,11 @@ class Provenance(Protocol):
     def origin(self) -> str: ...
 
 
+def weights_of(provenance: Mapping[str, Provenance]) -> dict[str, str]:
+    """The sha256 of each file of weights, by its name."""
+    return {name: str(entry.file.sha256) for name, entry in provenance.items() if entry.file.role == "weights"}
+
+
 class Saver(NamedTuple):
     """The ways of writing a task to a folder, and an adapter also back; they know cards, which the core does not."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import IO, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bestiary.errors import DiskFullError, InputError
+from bestiary.errors import InputError, of_writing
 from bestiary.hub.files import random_name, sync_folder, try_lock
 
 MANIFEST = "_map.json"  # readers of parquet take a folder for one table, and leave out what begins with an underscore
@@ -163,8 +162,8 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind = DiskFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else InputError
-        raise kind(f"{folder} cannot be written: {error.strerror or error}\nmake room, or give another folder") from error
+        what = f"{folder} cannot be written: {error.strerror or error}"
+        raise of_writing(error)(f"{what}\nmake room, or give another folder") from error
 
 
 def _read(manifest: Path) -> Mapping[str, Any] | None:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from bestiary.core.appending import Appending
 from bestiary.core.context import Dense, Memory, look
 from bestiary.core.export.example import filled
-from bestiary.core.export.graph import Axes, Bundle, Graph, Sizes, evaluated
+from bestiary.core.export.graph import Axes, Bundle, Graph, Sizes
+from bestiary.core.runtime import evaluated
 from bestiary.core.task import Task
 from bestiary.errors import InputError
 from bestiary.text import examples
@@ -95,7 +96,7 @@ def encoder_bundle(task: Task, preprocessing: bool) -> Bundle:
     places = {"limit": preprocess["max_length"], "mask": preprocess.get("mask"), "segments": ""}
     if "segments" in names:
         places["segments"] = ",\n    segments=np.array([text.type_ids for text in texts])"
-    return Bundle([graph], _settings(task), filled(kind.example, **places))
+    return Bundle([graph], filled(kind.example, **places))
 
 
 class Decoding(nn.Module):
@@ -145,7 +146,7 @@ def decoder_bundle(task: Task, preprocessing: bool) -> Bundle:
             for batch, length, past in ((2, 5, 4), (1, 9, 0), (3, 1, 13))
         ],
     )
-    return Bundle([graph], _settings(task), examples.CONTINUATION)
+    return Bundle([graph], examples.CONTINUATION)
 
 
 class Reading(nn.Module):
@@ -206,7 +207,7 @@ def translator_bundle(task: Task, preprocessing: bool) -> Bundle:
         ],
     )
     remarks = ["The decoder keeps nothing between calls: it reads the whole of the answer so far each time."]
-    return Bundle([encoder, decoder], _settings(task), examples.TRANSLATION, remarks)
+    return Bundle([encoder, decoder], examples.TRANSLATION, remarks)
 
 
 def _check(preprocessing: bool) -> None:
@@ -220,8 +221,3 @@ def _texts(sizes: Sizes, vocabulary: int, device: torch.device) -> tuple[Tensor,
     tokens = torch.randint(vocabulary, shape, generator=torch.Generator().manual_seed(0))
     lengths = (shape[1] - torch.arange(shape[0])).clamp(min=1)
     return tokens.to(device), (torch.arange(shape[1]) < lengths[:, None]).to(device)
-
-
-def _settings(task: Any) -> dict[str, Any]:
-    labels = getattr(task, "labels", None)
-    return {"preprocess": dict(task.card.preprocess), **({} if labels is None else {"labels": list(labels)})}

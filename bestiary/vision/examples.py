@@ -79,7 +79,6 @@ for index in scores[0, :, :-1].max(-1).argsort()[:-6:-1]:
 def fitted(preprocess: Preprocess, fit: str) -> str:
     """The lines that make of a file what the net sees."""
     lines = RAW + FITTED[fit] + (SQUARE if fit in SQUARES else "") + NORMALISED
-    fill = preprocess.fill or tuple(round(255 * colour) for colour in preprocess.mean)
     return filled(
         lines,
         size=preprocess.size,
@@ -87,7 +86,7 @@ def fitted(preprocess: Preprocess, fit: str) -> str:
         longest=preprocess.longest or 'float("inf")',
         multiple=preprocess.multiple,
         INTERPOLATION=preprocess.interpolation.upper(),
-        fill=fill,
+        fill=preprocess.around,
         mean=list(preprocess.mean),
         std=list(preprocess.std),
     )

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bestiary.core.export.example import filled
-from bestiary.core.export.graph import Axes, Bundle, Graph, Sizes, evaluated
+from bestiary.core.export.graph import Axes, Bundle, Graph, Sizes
+from bestiary.core.runtime import evaluated
 from bestiary.vision import examples
 from bestiary.vision.backbone import Backbone
 from bestiary.vision.fits import SQUARES
@@ -84,10 +85,8 @@ def image_bundle(task: Any, preprocessing: bool) -> Bundle:
     Raises InputError for preprocessing that no graph can do.
     """
     kind, preprocess = KINDS[task.card.task], task.preprocess
-    labels = getattr(task, "labels", None)
-    settings = {"preprocess": dict(task.card.preprocess), **({} if labels is None else {"labels": list(labels)})}
     if preprocessing:
-        return Bundle([_prepared(task, kind)], settings, examples.AS_IT_IS + filled(kind.example, mask=""), [NEARNESS])
+        return Bundle([_prepared(task, kind)], examples.AS_IT_IS + filled(kind.example, mask=""), [NEARNESS])
     one_size = getattr(task.net, "one_size", None)
     remark = f"Height and width are free, {_least(task)} pixels or more."
     if one_size is not None:
@@ -95,7 +94,7 @@ def image_bundle(task: Any, preprocessing: bool) -> Bundle:
     fit = preprocess.fit if one_size is None or preprocess.fit in SQUARES else "squash"
     mask = ", mask=np.ones((1, *images.shape[2:]), bool)"
     example = examples.fitted(preprocess, fit) + filled(kind.example, mask=mask)
-    return Bundle([_plain(task, kind, one_size is None)], settings, example, [remark])
+    return Bundle([_plain(task, kind, one_size is None)], example, [remark])
 
 
 def _least(task: Any) -> int:

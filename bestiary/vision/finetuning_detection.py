@@ -16,6 +16,7 @@ from bestiary.core.tuning.module import FineTuning
 from bestiary.core.tuning.order import Batch
 from bestiary.errors import InputError
 from bestiary.vision.datasets.formats import IMAGE
+from bestiary.vision.datasets.scenes import REACH
 from bestiary.vision.detr import Objects
 from bestiary.vision.transforms import Preprocess
 
@@ -28,7 +29,6 @@ DISTANCE = 5.0  # weight of the distance between the numbers of two boxes, besid
 OVERLAP = 2.0  # weight of the generalised intersection over union (Rezatofighi et al. 2019, arXiv:1902.09630)
 BACKBONE = 0.1  # learning rate of the backbone, as a share of that of what stands behind it
 
-REACH = 1.0  # pixels that a box may reach over an edge, as roundings make it
 FEWEST = 1e-6  # objects that a mean may be over
 
 

@@ -135,8 +135,7 @@ class Preparation(nn.Module):
         self.preprocess = preprocess
         self.kernel = KERNELS[preprocess.interpolation]
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocess.mean, preprocess.std))
-        fill = preprocess.fill or tuple(round(255 * colour) for colour in preprocess.mean)
-        self.register_buffer("fill", torch.tensor(fill, dtype=torch.float32).view(3, 1, 1))
+        self.register_buffer("fill", torch.tensor(preprocess.around, dtype=torch.float32).view(3, 1, 1))
         self.register_buffer("scale", 1 / (255 * std))
         self.register_buffer("shift", -mean / std)
 

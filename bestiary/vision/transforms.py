@@ -90,8 +90,12 @@ class Preprocess(Sizes):
         height, width = pixels.shape[1:]
         check_sides(width, height, name_of(image, name))
         place = FITS[self.fit](height, width, self)
-        fill = self.fill or tuple(round(255 * colour) for colour in self.mean)
-        return place.lay(self.resize(pixels, place.resized), fill), place
+        return place.lay(self.resize(pixels, place.resized), self.around), place
+
+    @property
+    def around(self) -> tuple[int, ...]:
+        """The colour around an image: 0 to 255, red, green, blue."""
+        return self.fill or tuple(round(255 * colour) for colour in self.mean)
 
     def resize(self, pixels: Tensor, size: tuple[int, int]) -> Tensor:
         """uint8 (3, h, w) → (3, *size), averaged over the area where it gets smaller."""

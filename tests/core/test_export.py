@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from bestiary.core.export import onnx, program
-from bestiary.core.export.graph import Graph, evaluated
+from bestiary.core.export.graph import Graph
+from bestiary.core.runtime import evaluated
 from bestiary.errors import InputError, LayoutError
 from tests.exports import session
 

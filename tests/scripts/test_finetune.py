@@ -139,6 +139,13 @@ def test_what_is_resumed_is_the_run_that_was_begun(capsys):
     assert main(["finetune", *asked, "--epochs", "1", "--resume", "--workers", "1"]) == 0  # a run that is over
 
 
+def test_the_network_is_left_alone_where_that_is_asked(folder, capsys):
+    photos(3)
+    asked = ["finetune", "resnet18", "--data", "photos/", "-o", "out", "--trust", "first-use", "--offline"]
+    assert main([*asked, "--home", str(folder / "empty")]) == 6
+    assert "offline" in capsys.readouterr().err and not Path("out").exists()
+
+
 def test_what_no_script_tunes(capsys):
     assert "is for depth-estimation, which no script tunes" in refused(capsys, "depth-anything-small", "--data", "photos/")
     assert "--epochs" not in capsys.readouterr().out

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from bestiary.core.runtime import merged
 from bestiary.errors import InputError, LayoutError
 
 TOLERANCE = 1e-4  # of the largest difference, over the largest value or over 1
@@ -43,7 +41,6 @@ class Bundle(NamedTuple):
     """Everything of a task that is to be written: its graphs, and what people need besides to use them alone."""
 
     graphs: Sequence[Graph]
-    settings: Mapping[str, Any]  # labels, preprocessing, and the like
     example: str  # lines of Python that call each graph by its name, with arrays of numpy by the names of its inputs
     remarks: Sequence[str] = ()  # sentences on what the graphs do not do
 
@@ -56,18 +53,6 @@ class Written(NamedTuple):
     outputs: Mapping[str, Axes]
     difference: float  # the largest found, over the largest value or over 1
     remarks: Sequence[str] = ()  # sentences on what it does not do
-
-
-def evaluated(module: nn.Module) -> nn.Module:
-    """A copy in evaluation mode that shares the tensors, adapters merged."""
-    return _evaluated(merged(module))
-
-
-def _evaluated(module: nn.Module) -> nn.Module:
-    twin = copy.copy(module)
-    twin.training = False
-    twin._modules = {name: child and _evaluated(child) for name, child in module._modules.items()}
-    return twin
 
 
 def traced(graph: Graph) -> ExportedProgram:

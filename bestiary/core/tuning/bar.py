@@ -25,7 +25,7 @@ class Bar(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             self.progress.disable = True
-        self.began, self.first = time.monotonic(), trainer.global_step
+        self.began = time.monotonic()
         self.task = self.progress.add_task("tuning", total=trainer.max_steps, completed=trainer.global_step, loss="")
         self.progress.start()
 
@@ -42,6 +42,12 @@ class Bar(Callback):
         values = ", ".join(f"{name} {float(value):.4f}" for name, value in sorted(trainer.callback_metrics.items()))
         seconds = time.monotonic() - self.began
         self.console.print(f"epoch {epoch} of {epochs}: {values} ({seconds:.0f} s)", highlight=False)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
+            self.progress.stop()
+            where = f"step {trainer.global_step} of {trainer.max_steps}"
+            self.console.print(f"stopped at {where}; go on with --resume", highlight=False)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.progress.stop()

@@ -18,14 +18,13 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 
-from bestiary.core.runtime import computes_natively, pick_device
+from bestiary.core.runtime import pick_device, training_precision
 from bestiary.core.tuning.bar import Bar
 from bestiary.core.tuning.checkpoints import KeepLast, WholeFiles
 from bestiary.core.tuning.memory import explained, is_out_of_memory
 from bestiary.core.tuning.module import FineTuning
 from bestiary.core.tuning.order import Batches, Draw, Order, Through
 from bestiary.core.tuning.processes import pick_strategy, read_whole, step_of, without_weights
-from bestiary.errors import InputError
 
 LAST, BEST, LOGS = "last.ckpt", "best.ckpt", "logs"
 LIGHTNING = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -70,13 +69,13 @@ def fit(tuning: FineTuning, train: Batches, validation: Batches, order: Order, f
                 ckpt_path=last if resume else None,
                 weights_only=True,
             )
+    except SystemExit:  # how Lightning ends a process at Ctrl-C, which `Bar` has told of
+        raise KeyboardInterrupt from None
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         traceback.clear_frames(error.__traceback__)  # which hold all that was computed so far
         raise explained(tuning, train, order) from None
-    if trainer.interrupted:
-        raise InputError(f"the run was stopped at step {trainer.global_step} of {order.steps}\ngo on with --resume")
     state, kept = read_whole(best), trainer.checkpoint_callback
     net.load_state_dict({name.removeprefix("net."): value for name, value in state["state_dict"].items()}, assign=True)
     return Fitted(net.eval(), tuning.judge.name, float(kept.best_model_score), state["global_step"])  # type: ignore[union-attr]
@@ -92,7 +91,7 @@ def _trainer(tuning: FineTuning, order: Order, folder: Path) -> Trainer:
         devices=processes if processes > 1 or device.index is None else [device.index],
         num_nodes=max(1, order.place.processes // processes),
         strategy=pick_strategy(tuning, order.place, device),
-        precision=LIGHTNING[pick_precision(recipe.precision, device)],  # type: ignore[arg-type]
+        precision=LIGHTNING[training_precision(recipe.precision, device)],  # type: ignore[arg-type]
         max_epochs=1,
         max_steps=order.steps,
         val_check_interval=order.steps_of_epoch * recipe.accumulate,
@@ -120,15 +119,6 @@ def _callbacks(tuning: FineTuning, order: Order, folder: Path) -> list[Callback]
         found.append(EarlyStopping(judge.name, mode=judge.mode, patience=recipe.patience))
     how: dict[str, Any] = {"mode": judge.mode, "save_weights_only": True, "enable_version_counter": False}
     return [*found, ModelCheckpoint(folder, Path(BEST).stem, judge.name, **how), KeepLast(folder / LAST, recipe.save_every)]
-
-
-def pick_precision(asked: str, device: torch.device) -> str:
-    """The precision of the products of a run: fp32 but on CUDA devices, which take bf16 or else fp16."""
-    if asked != "auto":
-        return asked
-    if device.type != "cuda":
-        return "fp32"
-    return "bf16" if computes_natively(torch.bfloat16, device) else "fp16"
 
 
 def _loader(batches: Batches, draws: Sampler[Draw], workers: int) -> DataLoader[Any]:

@@ -95,9 +95,11 @@ def read_annotated(folder: str, names: Sequence[str], splits: Mapping[str, str],
     reaches over the edges of its image, for a category that the file does not list, and where splits list other classes.
     """
     path = os.path.join(folder, tables.pick_split(splits, split, whose))
-    classes = _same_classes([os.path.join(folder, name) for name in splits.values()])
-    numbers = {name: number for number, name in enumerate(classes)}
     told = _read(path)
+    paths = [os.path.join(folder, name) for name in splits.values()]
+    kinds = {other: _told(path, told) if other == path else _categories(other, os.stat(other).st_mtime_ns) for other in paths}
+    classes = _same_classes(kinds)
+    numbers = {name: number for number, name in enumerate(classes)}
     known = {kind["id"]: numbers[kind["name"]] for kind in told["categories"] if kind["name"] in numbers}
     scenes = [_checked(scene, known, path) for scene in _scenes_in(path, told)]
     images, there = [], set(names)
@@ -110,12 +112,12 @@ def read_annotated(folder: str, names: Sequence[str], splits: Mapping[str, str],
     return Annotated(images, [scene.columns(known) for scene in scenes], classes)
 
 
-def _same_classes(paths: Sequence[str]) -> tuple[str, ...]:
+def _same_classes(kinds: Mapping[str, Categories]) -> tuple[str, ...]:
     """The classes that all files list, in the order of their numbers in the first.
 
     What other categories call the one above them, and no box is of, is no class: Roboflow lists one for the whole data set.
     """
-    kinds = {path: _categories(path, os.stat(path).st_mtime_ns) for path in paths}
+    paths = list(kinds)
     used = set().union(*(used for _, used in kinds.values()))
     above = {kind.above for listed, _ in kinds.values() for kind in listed if kind.above != kind.name}
     groups = above - used
@@ -132,10 +134,16 @@ class Category(NamedTuple):
     above: str | None  # what it is one of
 
 
+Categories = tuple[list[Category], set[str]]  # those of a file, by their numbers, and the names of those that boxes are of
+
+
 @lru_cache(maxsize=16)
-def _categories(path: str, time: int) -> tuple[list[Category], set[str]]:
-    """The categories of a file that was changed at that time, by their numbers, and the names of those that boxes are of."""
-    told = _read(path)
+def _categories(path: str, time: int) -> Categories:
+    """The categories of a file that was changed at that time."""
+    return _told(path, _read(path))
+
+
+def _told(path: str, told: Mapping[str, Any]) -> Categories:
     try:
         listed = sorted(Category(kind["id"], kind["name"], kind.get("supercategory")) for kind in told["categories"])
         numbers = {one["category_id"] for one in told["annotations"]}

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -75,6 +76,16 @@ def test_killed_at_any_step_a_run_goes_on_as_if_nothing_had_been(whole, tmp_path
     check_equal(tmp_path / "run", whole)
     before, after = (read_history(folder / "logs") for folder in (whole, tmp_path / "run"))
     assert before["val_loss"] == after["val_loss"]  # of the attempt that was killed, too
+
+
+def test_stopped_by_a_person_it_says_how_to_go_on(tmp_path):
+    process, begin = start(tmp_path / "run"), time.monotonic()
+    while not (tmp_path / "run" / LAST).exists():
+        assert process.poll() is None and time.monotonic() - begin < DEADLINE
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(DEADLINE) != 0
+    assert re.search(r"stopped at step \d+ of 32; go on with --resume", (tmp_path / "run.log").read_text())
 
 
 @pytest.mark.full
