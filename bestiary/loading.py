@@ -54,8 +54,8 @@ def load(
             in a published layout. The card of an adapter is loaded as its base with the adapter added to its weights.
         device: "cuda", "mps", "cpu", or "auto" for the best there is.
         precision: "fp32" (the default), "bf16", "fp16", or "fast": the fastest that the card lists as measured and the
-            device computes natively. Also "int8" and "int4", on a CPU, for models that generate token by token: their
-            weights in so many bits, for inference alone.
+            device computes natively. Also "int8", and on a CPU "int4": the matrices of a transformer in so many bits, for
+            inference alone. Those that generate token by token read them faster, others multiply them faster.
         trust: "first-use" takes files that nothing pins yet, and pins them in the lock file.
         accept_license: agree to the licence of a card that asks for it.
         lock: the lock file, bestiary.lock in the working folder by default.
@@ -74,15 +74,14 @@ def load(
     target = runtime.pick_device(device)
     agreed = Trust.given(trust, lock, accept_license)
     card = card_of(os.fspath(name), settings, agreed, bridge=bridge)
-    task, dtype = find_task(card.task), runtime.pick_dtype(precision, card.precision, target)
+    task, precision = find_task(card.task), runtime.pick_precision(precision, card.precision, target)
+    dtype = runtime.dtype_of(precision, target)
     if card.checked == BRIDGED:
         if precision in runtime.QUANTISED:
             raise InputError(f"precision={precision!r} is for nets of the zoo\ntake fp32, bf16 or fp16 over the bridge")
         if not bridge:
             raise InputError(f"{card.name} is not in the zoo, transformers computes it\npass bridge=True (--bridge)")
         return _bridged(task, card, agreed.fetch(card, settings, standard_progress()), dtype, target)
-    if precision in runtime.QUANTISED and task.derive is not for_decoding:
-        raise InputError(f"precision={precision!r} is for models that generate token by token\ntake fp32, bf16 or fp16")
     architecture = find_architecture(card.architecture)
     config = architecture.configure(card.config)
     base = adapters.base_of(card, settings)
@@ -94,7 +93,7 @@ def load(
     else:
         net = _adapted(card, base, architecture, config, files, agreed, settings).to(target, dtype)
     if precision in runtime.QUANTISED:
-        net = quantise(net, precision)
+        net = quantise(net, precision, decodes=task.derive is for_decoding)
     return task(net, card, {**files, **parts}, SAVER)
 
 

@@ -16,7 +16,9 @@ from bestiary.core.export import onnx, program
 from bestiary.core.export.graph import Graph
 from bestiary.core.groups import blocks_of
 from bestiary.core.packing import Ragged
+from bestiary.core.quantise import quantise, torchao_form
 from bestiary.core.residual import DropPath
+from bestiary.core.rows import with_linears
 from bestiary.core.runtime import InferenceNet, for_inference
 from bestiary.table import ARCHITECTURES, find_architecture
 from bestiary.vision.backbone import Backbone
@@ -289,6 +291,19 @@ def test_checkpointed_training_computes_the_same(net, inputs):
         found.append([*outputs, *(parameter.grad for parameter in twin.parameters()), *twin.buffers()])
     assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
     assert counts[1] == 2 * counts[0] > 0
+
+
+@pytest.mark.parametrize("case", [name for name in CASES if ADAPTED.get(name) != "convolution"], indirect=True)
+@torch.inference_mode()
+def test_8_bits_give_nearly_the_same(net, inputs):
+    """By the kernels of the CPU, and by those of torchao for other devices."""
+    expected = parts(net(*inputs))
+    forms = (torchao_form("int8", torch.device("cpu"), decodes) for decodes in (True, False))
+    quantised = [quantise(net, "int8", decodes=False), *(with_linears(for_inference(net), form) for form in forms)]
+    for twin in quantised:
+        assert not all(map(torch.equal, parts(twin(*inputs)), expected))
+        for part, wanted in zip(parts(twin(*inputs)), expected, strict=True):
+            assert (part - wanted).norm() < 0.1 * wanted.norm()
 
 
 # The graph is what can break; what a backend makes of it is torch's business, and takes minutes.

@@ -1,52 +1,92 @@
-"""Weight-only quantisation: a net that decodes, with the weights of its matrices in 8 or 4 bits, by kernels of the CPU.
+"""Matrices in 8 or 4 bits, for inference: what each device computes fastest for a net that reads single tokens, or many rows.
 
-Embeddings stay as they are, norms compute in fp32. The kernels are torch's own, which read faster than torchao's.
+Embeddings and convolutions stay as they are, and norms compute in fp32. On a CPU the kernels are torch's own, which are faster
+than torchao's; elsewhere they are torchao's.
 """
 
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bestiary.core.rows import FEW, PackedLinear, reformed
+from bestiary.core.layers import GatedMlp, Mlp
+from bestiary.core.rows import FEW, Form, PackedLinear, reformed, with_linears
 from bestiary.core.runtime import for_inference
 from bestiary.errors import InputError
 
 GROUP = 32  # weights of an output that share a scale and a zero at 4 bits
+TINY = 1e-30  # a range that cannot be divided by is taken for this
 
 
-def quantise(net: nn.Module, precision: str) -> nn.Module:
+def quantise(net: nn.Module, precision: str, *, decodes: bool) -> nn.Module:
     """The net for inference, with matrices of that precision: "int8" or "int4". It holds none of the net's own matrices.
 
-    At 4 bits the heads have 8, as they choose the token. Raises InputError for a net that is not on the CPU.
+    A net that decodes, token by token, gets the form that is read fastest, others the one that computes fastest with many rows.
+    At 4 bits the heads of those that decode have 8, as they choose the token. Raises InputError for a net whose work is not done
+    by matrices, for one at 4 bits that is not on a CPU, and where torchao is missing.
     """
-    if next(net.parameters()).device.type != "cpu":
-        raise InputError(f'precision="{precision}" computes on a CPU\npass device="cpu", or leave the precision to the card')
-    twin = for_inference(net)
+    if not any(isinstance(part, Mlp | GatedMlp) for part in net.modules()):
+        what = f'precision="{precision}" rounds matrices, and this net computes by convolutions'
+        raise InputError(f"{what}\ntake fp32, bf16 or fp16")
+    twin, device = for_inference(net), next(net.parameters()).device
+    if device.type != "cpu":
+        return with_linears(twin, torchao_form(precision, device, decodes))
+    eight: Form = Int8RowLinear if decodes else Int8Linear
     decoders: list[Any] = [part for part in twin.modules() if hasattr(part, "hidden_states") and hasattr(part, "head")]
-    for decoder in decoders:
-        decoder.head = reformed(decoder.head, Int8Linear)
-    return reformed(twin, {"int8": Int8Linear, "int4": int4_linear}[precision])
+    for decoder in decoders if decodes else ():
+        decoder.head = reformed(decoder.head, eight)
+    forms: dict[str, Form] = {"int8": eight, "int4": partial(int4_linear, otherwise=eight)}
+    return reformed(twin, forms[precision])
 
 
 class Int8Linear(PackedLinear):
-    """Weights of 8 bits, w ≈ scale · q with a scale for each output, q in -127 to 127.
+    """Weights of 8 bits, w ≈ scale · q with a scale for each output, q in -127 to 127; for many rows.
 
-    The rows are rounded to 8 bits as well on their way into the product, each by its own range. That is what processors
-    multiply fastest; rows in great number are computed with the weights alone rounded.
+    Each row is rounded to 8 bits as well, by its own range, and the product is one of whole numbers, exact in 32 bits. That is
+    what processors multiply fastest.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None):
         super().__init__(weight, bias)
-        weight = weight.float()
-        scale = (weight.abs().amax(1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+        self._scale = _scale(weight)
+        self._weight = (weight.float() / self._scale[:, None]).round().to(torch.int8)
+        self._bias = None if bias is None else bias.float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return int8_linear(x, self._weight, self._scale, self._bias)
+
+
+def int8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    """Rows of fp32 rounded to 8 bits, times a weight of int8 (out, in) with a scale (out,): (..., in) → (..., out)."""
+    least, most = x.aminmax(dim=-1, keepdim=True)
+    span = torch.maximum(most, -least).clamp_(min=TINY)
+    rounded = (x * (127 / span)).round_().to(torch.int8)
+    product = torch._int_mm(rounded.flatten(0, -2), weight.t()).float().view(*x.shape[:-1], len(weight))
+    product.mul_(scale).mul_(span / 127)
+    return product if bias is None else product.add_(bias)
+
+
+def _scale(weight: Tensor) -> Tensor:
+    return (weight.float().abs().amax(1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+
+
+class Int8RowLinear(PackedLinear):
+    """The weights of `Int8Linear`, laid out for a few rows.
+
+    Rows are rounded to 8 bits as well on their way into the product, each by its own range.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None):
+        super().__init__(weight, bias)
+        weight, self._scale = weight.float(), _scale(weight)
+        zeros = torch.zeros_like(self._scale, dtype=torch.long)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*deprecated", category=UserWarning)
-            rounded = torch.quantize_per_channel(weight, scale, torch.zeros_like(scale, dtype=torch.long), 0, torch.qint8)
+            rounded = torch.quantize_per_channel(weight, self._scale, zeros, 0, torch.qint8)
         self._packed = torch.ops.quantized.linear_prepack(rounded, None)
         self._sums = rounded.dequantize().sum(1)  # (out,)
         self._bias = None if bias is None else bias.float()
@@ -58,7 +98,8 @@ class Int8Linear(PackedLinear):
         elif rows <= FEW:
             product = self._rows(x)
         else:
-            product = F.linear(x, torch.ops.quantized.linear_unpack(self._packed)[0].dequantize())
+            whole = torch.ops.quantized.linear_unpack(self._packed)[0].int_repr()
+            return int8_linear(x, whole, self._scale, self._bias)
         return product if self._bias is None else product + self._bias
 
     def _rows(self, x: Tensor) -> Tensor:
@@ -90,7 +131,31 @@ class Int4Linear(PackedLinear):
         return product if self._bias is None else product + self._bias
 
 
-def int4_linear(weight: Tensor, bias: Tensor | None) -> PackedLinear:
-    """4 bits where the kernel takes the shape, else 8."""
+def int4_linear(weight: Tensor, bias: Tensor | None, *, otherwise: Form) -> nn.Module:
+    """4 bits where the kernel takes the shape, else the form of 8 that is given."""
     fits = weight.shape[0] % 16 == 0 and weight.shape[1] % GROUP == 0
-    return (Int4Linear if fits else Int8Linear)(weight, bias)
+    return (Int4Linear if fits else otherwise)(weight, bias)
+
+
+def torchao_form(precision: str, device: torch.device, decodes: bool) -> Form:
+    """Linear layers of 8 bits by torchao: the weights alone for nets that decode, else the rows as well, each as it comes.
+
+    Raises InputError for other precisions, and where torchao is missing.
+    """
+    if precision != "int8":
+        raise InputError(f'precision="{precision}" computes on a CPU, not on {device}\npass device="cpu", or take int8')
+    try:
+        from torchao import quantization
+    except ImportError:
+        raise InputError("8 bits elsewhere than on a CPU need torchao\npip install 'bestiary[quantize]'") from None
+    config = quantization.Int8WeightOnlyConfig if decodes else quantization.Int8DynamicActivationInt8WeightConfig
+
+    def form(weight: Tensor, bias: Tensor | None) -> nn.Module:
+        layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
+        layer.weight = nn.Parameter(weight, requires_grad=False)
+        if bias is not None:
+            layer.bias = nn.Parameter(bias, requires_grad=False)
+        quantization.quantize_(layer, config())
+        return layer
+
+    return form

@@ -47,7 +47,8 @@ def for_encoding(net: nn.Module) -> nn.Module:
     """`for_inference`, on a CPU with the matrices laid out as its products take them, not laid out at each."""
     derived, like = for_inference(net), next(net.parameters())
     native = like.dtype == torch.float32 or computes_natively(like.dtype, like.device)
-    return _blocked(derived) if like.device.type == "cpu" and native and torch.backends.mkldnn.is_available() else derived
+    blocked = like.device.type == "cpu" and native and torch.backends.mkldnn.is_available()
+    return with_linears(derived, BlockedLinear) if blocked else derived
 
 
 def _form(dtype: torch.dtype) -> Form | None:
@@ -57,12 +58,12 @@ def _form(dtype: torch.dtype) -> Form | None:
     return HalfLinear if "fbgemm" in torch.backends.quantized.supported_engines else None
 
 
-def _blocked(module: nn.Module) -> nn.Module:
-    """A copy in which every linear layer is blocked."""
+def with_linears(module: nn.Module, form: Form) -> nn.Module:
+    """A copy in which every linear layer and tied head has that form, and the rest is shared."""
     if isinstance(module, nn.Linear | TiedHead):
-        return _in_form(module, BlockedLinear)
+        return _in_form(module, form)
     twin = copy.copy(module)
-    twin._modules = {name: child and _blocked(child) for name, child in module._modules.items()}
+    twin._modules = {name: child and with_linears(child, form) for name, child in module._modules.items()}
     return twin
 
 

@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-QUANTISED = ("int8", "int4")  # by core/quantise.py, from weights of fp16
+QUANTISED = ("int8", "int4")  # by core/quantise.py, from weights of 16 bits
 FASTEST_FIRST = ("bf16", "fp16")
 CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # as torch.cpu names the instruction sets of x86 and of ARM
 
@@ -39,21 +39,27 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def pick_dtype(precision: str | None, measured: Collection[str], device: torch.device) -> torch.dtype:
-    """The dtype to load weights in for a precision: "fp32", "bf16", "fp16", "int8", "int4", None for fp32, or "fast".
+def pick_precision(asked: str | None, measured: Collection[str], device: torch.device) -> str:
+    """The precision asked for: "fp32", "bf16", "fp16", "int8", "int4", None for fp32, or "fast". Raises InputError.
 
     "fast" is the fastest of the `measured` precisions (those a card lists) that the device computes natively, else fp32.
     """
-    if precision == "fast":
+    if asked == "fast":
         fast = (name for name in FASTEST_FIRST if name in measured and computes_natively(PRECISIONS[name], device))
-        precision = next(fast, "fp32")
-    if precision in QUANTISED:
-        return torch.float16
-    try:
-        return PRECISIONS[precision or "fp32"]
-    except KeyError:
-        known = ", ".join(["fast", *PRECISIONS, *QUANTISED])
-        raise InputError(f"precision={precision!r} is not known\nit is one of {known}") from None
+        return next(fast, "fp32")
+    if asked is None or asked in (*PRECISIONS, *QUANTISED):
+        return asked or "fp32"
+    known = ", ".join(["fast", *PRECISIONS, *QUANTISED])
+    raise InputError(f"precision={asked!r} is not known\nit is one of {known}")
+
+
+def dtype_of(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype to load weights in for a precision; for 8 and 4 bits the 16 from which they are rounded."""
+    if precision not in QUANTISED:
+        return PRECISIONS[precision]
+    if device.type == "cpu":
+        return torch.float16  # which is nearer to fp32; the rest of the net computes in that
+    return PRECISIONS[_half(device)]
 
 
 def training_precision(asked: str, device: torch.device) -> str:
@@ -62,6 +68,10 @@ def training_precision(asked: str, device: torch.device) -> str:
         return asked
     if device.type != "cuda":
         return "fp32"
+    return _half(device)
+
+
+def _half(device: torch.device) -> str:
     return next(name for name in FASTEST_FIRST if computes_natively(PRECISIONS[name], device))
 
 

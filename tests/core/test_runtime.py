@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from bestiary.core.runtime import computes_natively, in_threads, packed_rows, pick_device, pick_dtype, side_by_side
+from bestiary.core.runtime import computes_natively, dtype_of, in_threads, packed_rows, pick_device, pick_precision, side_by_side
 from bestiary.errors import InputError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -20,21 +20,25 @@ def four_threads():
 
 
 def test_precisions_by_name():
-    assert pick_dtype(None, (), CPU) == pick_dtype("fp32", (), CPU) == torch.float32
-    assert pick_dtype("bf16", (), CPU) == torch.bfloat16
-    assert pick_dtype("fp16", (), CPU) == torch.float16
+    assert [pick_precision(name, (), CPU) for name in (None, "fp32", "bf16", "int8")] == ["fp32", "fp32", "bf16", "int8"]
+    assert [dtype_of(name, CPU) for name in ("fp32", "bf16", "fp16")] == [torch.float32, torch.bfloat16, torch.float16]
+
+
+def test_what_is_to_be_rounded_comes_in_16_bits():
+    assert dtype_of("int8", CPU) == torch.float16
+    assert dtype_of("int8", torch.device("mps")) == torch.float16
 
 
 def test_fast_is_what_was_measured_and_is_native():
-    assert pick_dtype("fast", (), CPU) == torch.float32
-    native = torch.bfloat16 if computes_natively(torch.bfloat16, CPU) else torch.float32
-    assert pick_dtype("fast", ("bf16", "fp16"), CPU) == native
+    assert pick_precision("fast", (), CPU) == "fp32"
+    native = "bf16" if computes_natively(torch.bfloat16, CPU) else "fp32"
+    assert pick_precision("fast", ("bf16", "fp16", "int8"), CPU) == native
 
 
 @pytest.mark.parametrize("precision", ["int3", "FP32"])
 def test_an_unknown_precision_is_refused(precision):
     with pytest.raises(InputError, match="is not known\nit is one of fast, fp32"):
-        pick_dtype(precision, (), CPU)
+        pick_precision(precision, (), CPU)
 
 
 def test_devices_by_name():

@@ -68,4 +68,5 @@ if __name__ == "__main__":
         fitted = run_plainly(Path(sys.argv[1]), "--resume" in sys.argv, strategy=sys.argv[2], batch_size=batch_size)
         torch.save(fitted.net.state_dict(), Path(sys.argv[1]) / f"net-{Place.here().rank}.pt")
     else:
-        run(Path(sys.argv[1]), resume="--resume" in sys.argv)
+        recipe = replace(RECIPE, epochs=10_000) if "--endless" in sys.argv else RECIPE
+        run(Path(sys.argv[1]), resume="--resume" in sys.argv, recipe=recipe)

@@ -79,13 +79,17 @@ def test_killed_at_any_step_a_run_goes_on_as_if_nothing_had_been(whole, tmp_path
 
 
 def test_stopped_by_a_person_it_says_how_to_go_on(tmp_path):
-    process, begin = start(tmp_path / "run"), time.monotonic()
-    while not (tmp_path / "run" / LAST).exists():
-        assert process.poll() is None and time.monotonic() - begin < DEADLINE
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGINT)
-    assert process.wait(DEADLINE) != 0
-    assert re.search(r"stopped at step \d+ of 32; go on with --resume", (tmp_path / "run.log").read_text())
+    process, begin = start(tmp_path / "run", "--endless"), time.monotonic()
+    try:
+        while not (tmp_path / "run" / LAST).exists():
+            assert process.poll() is None and time.monotonic() - begin < DEADLINE
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(DEADLINE) != 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert re.search(r"stopped at step \d+ of 80000; go on with --resume", (tmp_path / "run.log").read_text())
 
 
 @pytest.mark.full
