@@ -79,7 +79,7 @@ def bad_images(folder: Path) -> None:
         (["strip.png"], "strip.png of 1 × 500 pixels is too long and thin"),
         (["nowhere.jpg"], "nowhere.jpg cannot be read: No such file"),
         (["."], ". cannot be read: Is a directory"),
-        ([PHOTO, "--precision", "int8"], "precision='int8' is for models that generate"),
+        ([PHOTO, "--precision", "int8"], 'precision="int8" rounds matrices, and this net computes by convolutions'),
         ([PHOTO, "--precision", "fp8"], "precision='fp8' is not known"),
         ([PHOTO, "--device", "tpu"], "device='tpu' cannot be used here"),
     ],
