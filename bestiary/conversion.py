@@ -1,7 +1,7 @@
 """Files in other formats, made once into those that the zoo reads and kept in the store.
 
-The suffix tells the format. Only safetensors reaches a net; what else a file holds, such as a tokenizer, becomes a file of
-its own.
+The suffix tells the format, or the name where a library knows its file by that alone. Only safetensors reaches a net; what
+else a file holds, such as a tokenizer, becomes a file of its own.
 """
 
 from __future__ import annotations
@@ -44,8 +44,11 @@ class Part(NamedTuple):
 
 
 CHECKPOINT = Converter("torch", 1, "bestiary.core.convert:convert_checkpoint")
+TORCHSCRIPT = Converter("torchscript", 1, "bestiary.core.torchscript:convert_torchscript")
 GGUF = Converter("gguf", 1, "bestiary.core.gguf:convert_gguf")
-WEIGHTS = {".pth": CHECKPOINT, ".pt": CHECKPOINT, ".bin": CHECKPOINT, ".gguf": GGUF}
+CTRANSLATE2 = Converter("ctranslate2", 1, "bestiary.audio.ctranslate2:convert_ctranslate2")
+WEIGHTS = {".pth": CHECKPOINT, ".pt": CHECKPOINT, ".bin": CHECKPOINT, ".jit": TORCHSCRIPT, ".gguf": GGUF}
+NAMED = {"model.bin": CTRANSLATE2}  # which the suffix would mistake
 PARTS = {
     ".gguf": (
         Part("tokenizer.json", "tokenizer", Converter("gguf-tokenizer", 1, "bestiary.text.gguf_tokenizer:write_tokenizer")),
@@ -65,11 +68,15 @@ def safetensors(files: Mapping[str, Fetched], store: Store) -> list[Path]:
         raise LayoutError(f"none of {', '.join(files)} has the role weights\ncorrect the card")
     paths = []
     for fetched in sources:
-        suffix = PurePosixPath(fetched.file.name).suffix
-        if suffix != ".safetensors" and suffix not in WEIGHTS:
+        name = PurePosixPath(fetched.file.name)
+        if name.suffix == ".safetensors":
+            paths.append(fetched.path)
+            continue
+        converter = NAMED.get(name.name) or WEIGHTS.get(name.suffix)
+        if converter is None:
             known = ", ".join((".safetensors", *WEIGHTS))
             raise LayoutError(f"{fetched.file.name} is in no format of weights that is known\nknown are {known}")
-        paths.append(fetched.path if suffix == ".safetensors" else WEIGHTS[suffix](fetched, store))
+        paths.append(converter(fetched, store))
     return paths
 
 

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from bestiary.core.tables import Rows
 
 EVALUATIONS = {
+    "audio-classification": "bestiary.audio.evaluation:evaluate_audio_classification",
     "image-classification": "bestiary.vision.evaluation:evaluate_image_classification",
     "image-embedding": "bestiary.vision.evaluation:evaluate_image_embedding",
     "object-detection": "bestiary.vision.evaluation:evaluate_object_detection",
     "question-answering": "bestiary.text.evaluation:evaluate_question_answering",
+    "speech-recognition": "bestiary.audio.evaluation:evaluate_speech_recognition",
     "text-classification": "bestiary.text.evaluation:evaluate_text_classification",
     "text-embedding": "bestiary.text.evaluation:evaluate_text_embedding",
     "text-generation": "bestiary.text.evaluation:evaluate_text_generation",

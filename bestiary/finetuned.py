@@ -34,7 +34,7 @@ from bestiary.published import CARD
 from bestiary.saving import write_json
 
 TRAINING, SETTINGS, STAGE = "training", "run.json", "model"
-OPTIONS = ("image", "text", "label", "errors")  # of `bestiary evaluate`, by which columns and images are read
+OPTIONS = ("image", "audio", "text", "label", "errors", "language", "where")  # of `bestiary evaluate`, by which rows are read
 FREE = ("device", "workers", "save_every")  # of a recipe: what may differ when a run is resumed
 
 
@@ -117,7 +117,7 @@ class Run:
 
     def _measured(self, stage: Path, splits: Splits, reading: Mapping[str, Any]) -> list[Metric]:
         """The metrics of the staged model on the rows of `test`, or where there are none on those that validated."""
-        given = {name: value for name, value in reading.items() if value not in (name, "raise")}
+        given = {name: value for name, value in reading.items() if value and value not in (name, "raise")}
         others = [f"{name}={given.pop(name)}" for name in list(given) if name not in OPTIONS]
         given |= {"column": others} if others else {}
         where: dict[str, Any]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ from bestiary.published import BRIDGED, Bridge, folder_card, repository_card
 from bestiary.saving import export, save
 from bestiary.table import find_architecture, find_task
 
-SAVER = Saver(save, export, adapters.save, adapters.load_onto)
 HEADS = {"text-embedding": "none", "text-classification": "classes", "token-classification": "tokens"}  # of encoders of text
 
 
@@ -94,7 +94,11 @@ def load(
         net = _adapted(card, base, architecture, config, files, agreed, settings).to(target, dtype)
     if precision in runtime.QUANTISED:
         net = quantise(net, precision, decodes=task.derive is for_decoding)
-    return task(net, card, {**files, **parts}, SAVER)
+    saver = SAVER._replace(load=partial(load, device=device, lock=lock, offline=offline, home=home))
+    return task(net, card, {**files, **parts}, saver)
+
+
+SAVER = Saver(save, export, adapters.save, adapters.load_onto, load)
 
 
 def build(name: str | os.PathLike[str], pretrained: bool = False, **changes: Any) -> nn.Module:
@@ -125,16 +129,18 @@ def load_for(
     labels: Sequence[str] | None = None,
     *,
     pretrained: bool = True,
+    config: Mapping[str, Any] | None = None,
     trust: str | None = None,
     accept_license: bool = False,
     lock: str | os.PathLike[str] = LOCK,
     offline: bool | None = None,
     home: str | os.PathLike[str] | None = None,
 ) -> Task:
-    """A pretrained model as another task, or for other classes: what fine-tuning begins with.
+    """A pretrained model as another task, or for other classes, in fp32: what fine-tuning begins with.
 
     Its head is random where the card's model has none for that task and these `labels`, the names of the classes; the rest is
-    as in the file, or random as well where it is not to be `pretrained`. The other arguments, and what it raises: see `load`.
+    as in the file, or random as well where it is not to be `pretrained`: a net of another size, then, where `config` has fields
+    of the architecture's config. The other arguments, and what it raises: see `load`.
 
     >>> classify = load_for("minilm-l6-v2", "text-classification", ["animal", "food"])
     >>> classify.net.head.output.out_features
@@ -143,7 +149,7 @@ def load_for(
     settings, agreed = Settings.read(home=home, offline=offline), Trust.given(trust, lock, accept_license)
     card = _card(os.fspath(name), settings, agreed)
     kind, architecture = find_task(task), find_architecture(card.architecture)
-    changes: dict[str, Any] = {} if labels is None else {"num_classes": len(labels)}
+    changes: dict[str, Any] = {**(config or {}), **({} if labels is None else {"num_classes": len(labels)})}
     known = {field.name for field in fields(architecture.config)}
     if task in HEADS:
         changes["head"] = HEADS[task]
@@ -152,20 +158,20 @@ def load_for(
         raise InputError(f"{what}\ntake another model")
     wanted = [file for file in card.files if pretrained or file.role != "weights"]
     files, own = agreed.fetch(card, settings, standard_progress(), wanted), find_task(card.task).keys
-    config = architecture.configure({**card.config, **changes})
+    built = architecture.configure({**card.config, **changes})
     others = () if labels is None or card.labels == tuple(labels) else ("num_classes",)
-    net = _changed(card, architecture, config, files, settings, others) if pretrained else architecture.build(config)
+    net = _changed(card, architecture, built, files, settings, others) if pretrained else architecture.build(built)
     card = replace(
         card,
         task=task,
         labels=card.labels if labels is None else tuple(labels),
         preprocess={key: value for key, value in card.preprocess.items() if card.task == task or key not in own},
-        config=asdict(config),
+        config=asdict(built),
         precision={},
         metrics=(),
     )
     parts = conversion.parts(files, Store(settings.home))
-    return kind(net.eval(), card, {**files, **parts}, SAVER)
+    return kind(net.float().eval(), card, {**files, **parts}, SAVER)
 
 
 def _changed(

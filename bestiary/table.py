@@ -16,7 +16,9 @@ from bestiary.core.task import Task
 from bestiary.errors import CardError
 
 ARCHITECTURES = {
+    "ast": "bestiary.audio.ast:ARCHITECTURE",
     "bert": "bestiary.text.bert:ARCHITECTURE",
+    "crepe": "bestiary.audio.crepe:ARCHITECTURE",
     "convnext": "bestiary.vision.convnext:ARCHITECTURE",
     "depth": "bestiary.vision.depth:ARCHITECTURE",
     "detr": "bestiary.vision.detr:ARCHITECTURE",
@@ -26,6 +28,7 @@ ARCHITECTURES = {
     "gemma2": "bestiary.text.gemma:GEMMA2",
     "gemma3": "bestiary.text.gemma:GEMMA3",
     "gpt2": "bestiary.text.gpt2:ARCHITECTURE",
+    "hubert": "bestiary.audio.wav2vec2:HUBERT",
     "llama": "bestiary.text.llama:ARCHITECTURE",
     "mit": "bestiary.vision.mit:ARCHITECTURE",
     "mobilenetv3": "bestiary.vision.mobilenetv3:ARCHITECTURE",
@@ -36,24 +39,33 @@ ARCHITECTURES = {
     "qwen2": "bestiary.text.qwen:QWEN2",
     "qwen3": "bestiary.text.qwen:QWEN3",
     "segformer": "bestiary.vision.segformer:ARCHITECTURE",
+    "silero-vad": "bestiary.audio.silero_vad:ARCHITECTURE",
     "swin": "bestiary.vision.swin:ARCHITECTURE",
     "t5": "bestiary.text.t5:ARCHITECTURE",
     "vit": "bestiary.vision.vit:ARCHITECTURE",
+    "wav2vec2": "bestiary.audio.wav2vec2:ARCHITECTURE",
+    "whisper": "bestiary.audio.whisper:ARCHITECTURE",
     "xlm-roberta": "bestiary.text.roberta:XLM_ROBERTA",
 }
 TASKS = {
+    "audio-classification": "bestiary.audio.tasks.classification:AudioClassifier",
+    "audio-embedding": "bestiary.audio.tasks.embedding:AudioEmbedder",
     "depth-estimation": "bestiary.vision.tasks.depth:DepthEstimator",
     "fill-mask": "bestiary.text.tasks.masking:MaskFiller",
     "image-classification": "bestiary.vision.tasks.classification:ImageClassifier",
     "image-embedding": "bestiary.vision.tasks.embedding:ImageEmbedder",
     "image-segmentation": "bestiary.vision.tasks.segmentation:Segmenter",
     "object-detection": "bestiary.vision.tasks.detection:ObjectDetector",
+    "pitch": "bestiary.audio.tasks.pitch:PitchTracker",
     "question-answering": "bestiary.text.tasks.answering:QuestionAnswerer",
+    "speech-alignment": "bestiary.audio.tasks.alignment:Aligner",
+    "speech-recognition": "bestiary.audio.tasks.recognition:SpeechRecognizer",
     "text-classification": "bestiary.text.tasks.classification:TextClassifier",
     "text-embedding": "bestiary.text.tasks.embedding:Embedder",
     "text-generation": "bestiary.text.tasks.generation:LanguageModel",
     "text-to-text": "bestiary.text.tasks.translation:Translator",
     "token-classification": "bestiary.text.tasks.tagging:TokenClassifier",
+    "voice-activity": "bestiary.audio.tasks.voice:VoiceDetector",
 }
 
 

@@ -38,6 +38,11 @@ CASES = {
     "generate-16bit": "bestiary.scripts.cases.generate:generate_16bit",
     "generate-int8": "bestiary.scripts.cases.generate:generate_int8",
     "generate-start": "bestiary.scripts.cases.generate:generate_start",
+    "speech": "bestiary.scripts.cases.speech:speech",
+    "speech-long": "bestiary.scripts.cases.speech:speech_long",
+    "speech-memory": "bestiary.scripts.cases.speech:speech_memory",
+    "speech-start": "bestiary.scripts.cases.speech:speech_start",
+    "voice": "bestiary.scripts.cases.voice:voice",
     "precision": "bestiary.scripts.cases.precision:precision",
     "precision-language": "bestiary.scripts.cases.precision:language",
     "start": "bestiary.scripts.cases.start:start",
@@ -51,6 +56,9 @@ PEERS = {  # module: distribution
     "huggingface_hub": "huggingface_hub",
     "llama_cpp": "llama-cpp-python",
     "gguf": "gguf",
+    "faster_whisper": "faster-whisper",
+    "whisper": "openai-whisper",
+    "silero_vad": "silero-vad",
 }
 
 

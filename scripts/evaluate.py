@@ -2,16 +2,19 @@
 
     bestiary evaluate efficientnet-lite0 --data photos/ --split validation
     bestiary evaluate ./my-classifier --data openmoji --precision fp32 --precision bf16
+    bestiary evaluate whisper-tiny.en --data telephone-prompts --split en
     python scripts/evaluate.py smollm2-135m-instruct --data essay.txt --split train --join --json
 
 The data is what fine-tuning takes: a file, a folder, `hf:owner/repo`, or the name of a card in model_cards/datasets. Which
-columns it needs, and what is measured, say the functions in bestiary/vision/evaluation.py and bestiary/text/evaluation.py.
+columns it needs, and what is measured, say the functions in bestiary/vision/evaluation.py, bestiary/text/evaluation.py and
+bestiary/audio/evaluation.py.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import click
@@ -22,7 +25,13 @@ from bestiary.cli.session import Session, complete_name, shared_options, trust_o
 from bestiary.errors import InputError
 
 SPLITS = ("test", "validation")  # where none is asked for, the first of these that there is
-COLUMNS = ("image", "text", "label")  # that the loaders of data sets themselves take by other names
+COLUMNS = ("image", "audio", "text", "label")  # that the loaders of data sets themselves take by other names
+
+LOADERS = {  # of each medium the module that loads its data sets, and what it lets one choose
+    "audio": ("bestiary.audio.datasets", ("audio", "text", "label", "errors")),
+    "image": ("bestiary.vision.datasets", ("image", "label", "size", "errors")),
+    "text": ("bestiary.text.datasets", ("text", "label")),
+}
 
 
 @click.command()
@@ -35,12 +44,15 @@ COLUMNS = ("image", "text", "label")  # that the loaders of data sets themselves
 @click.option("--batch-size", type=click.IntRange(min=1), help="Inputs that are computed at once.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")
 @click.option("--image", help="The column of images or of their paths, if not image.")
+@click.option("--audio", help="The column of sounds or of their paths, if not audio.")
 @click.option("--text", help="The column of texts, if not text.")
 @click.option("--label", help="The column of labels, if not label.")
 @click.option("--column", multiple=True, metavar="OURS=THEIRS", help="Any other column that the task needs, by its name there.")
+@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only rows that hold this.")
 @click.option("--size", type=click.IntRange(min=1), help="Pixels of a side of images that are drawn, as those of openmoji.")
-@click.option("--errors", type=click.Choice(["raise", "skip"]), help="At images that cannot be read.")
+@click.option("--errors", type=click.Choice(["raise", "skip"]), help="At images or sounds that cannot be read.")
 @click.option("--match", type=click.Choice(["names", "numbers"]), help="How the data's classes are those of the model.")
+@click.option("--language", metavar="CODE", help="What is spoken, for a speech recogniser: en, fr; found out if not given.")
 @click.option("--window", type=int, help="Tokens that a language model reads at once.")
 @click.option("--join", is_flag=True, default=None, help="For a language model: the rows are lines of one text.")
 @click.option("--classes", is_flag=True, help="Print a row for each class instead.")
@@ -58,7 +70,7 @@ def evaluate(
 
     trusted: dict[str, Any] = {"trust": trust, "lock": lock, "accept_license": accept_license}
     trusted |= {"offline": session.offline or None, "home": session.home}
-    measured = {name: choices.pop(name) for name in ("match", "window", "join")}
+    measured = {name: choices.pop(name) for name in ("match", "language", "window", "join")}
     options = {name: value for name, value in {**measured, "batch_size": choices.pop("batch_size")}.items() if value is not None}
     rows, records = None, []
     for name in precision or (None,):
@@ -98,28 +110,30 @@ def load_rows(
     trusted: Mapping[str, Any],
 ) -> tuple[str, Any]:
     """The rows of the split asked for, or of the first of SPLITS, and its name; of train perhaps those that are held out."""
-    from bestiary.core.tables import UnknownSplit, renamed
+    from bestiary.core.tables import UnknownSplit, renamed, where
     from bestiary.core.tuning.data import read_splits
-    from bestiary.text import datasets as texts
-    from bestiary.vision import datasets as images
 
-    load: Any = images.load if medium == "image" else texts.load
-    taken = ("image", "label", "size", "errors") if medium == "image" else ("text", "label")
-    given = {name: value for name, value in choices.items() if value is not None and name != "column"}
+    module, taken = LOADERS[medium]
+    load: Any = import_module(module).load
+    given = {name: value for name, value in choices.items() if value is not None and name not in ("column", "where")}
     if unknown := [name for name in given if name not in taken]:
         raise InputError(f"--{unknown[0]} has no meaning for a model of {medium}s\nleave it out")
     columns = dict(_column(pair) for pair in choices["column"])
     given |= {name: columns.pop(name) for name in COLUMNS if name in columns}
+
+    def read(name: str) -> Any:
+        return where(renamed(load(data, name, **given, **trusted), columns, data), choices["where"], data)
+
     if held_out is not None:
         if split not in (None, "train"):
             raise InputError(f"rows are held out of train, not of {split}\nleave --split out")
-        splits = read_splits(lambda name: renamed(load(data, name, **given, **trusted), columns, data), held_out)
+        splits = read_splits(read, held_out)
         if not splits.held_out:
             raise InputError(f"{data} has rows for validation, none are held out of train\nleave --held-out out")
         return "train", splits.validation
     for name in SPLITS if split is None else (split,):
         try:
-            return name, renamed(load(data, name, **given, **trusted), columns, data)
+            return name, read(name)
         except UnknownSplit as error:
             reason = error
     raise reason if split is not None else InputError(f"{reason}\nsay with --split on which of them")

@@ -18,12 +18,12 @@ import click
 from bestiary import loading
 from bestiary.cli import run_command
 from bestiary.cli.recipe import finetuning_options
+from bestiary.core.media import path_of
 from bestiary.core.tuning.data import described, name_tags, read_splits
 from bestiary.core.tuning.fit import fit
 from bestiary.core.tuning.order import Batches, Order
 from bestiary.finetuned import Request, Run
 from bestiary.vision import datasets
-from bestiary.vision.finetuning import path_of
 from bestiary.vision.finetuning_detection import Detection, PaddedScenes, weight_of, with_objects
 
 TASK = "object-detection"
@@ -55,7 +55,7 @@ def finetune(asked: Request, mirrored: float, **reading: Any) -> None:
     train = Batches(scenes.train, PaddedScenes(detect.preprocess, mirrored))
     validation = Batches(scenes.validation, PaddedScenes(detect.preprocess))
     order = Order.of(recipe, len(counts), weights=[weight_of(count, detect.net.config.queries) for count in counts])
-    how: dict[str, Any] = {"recipe": recipe, "steps": order.steps, "name_of": path_of(scenes.train)}
+    how: dict[str, Any] = {"recipe": recipe, "steps": order.steps, "name_of": path_of(scenes.train, "image")}
     tuning = Detection(detect.net, boxes / len(counts), **how)
     fitted = fit(tuning, train, validation, order, run.training, resume=asked.resume)
 

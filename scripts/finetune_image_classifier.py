@@ -18,13 +18,14 @@ import click
 from bestiary import loading
 from bestiary.cli import run_command
 from bestiary.cli.recipe import finetuning_options
+from bestiary.core.media import path_of
 from bestiary.core.tuning.data import described, name_classes, read_splits
 from bestiary.core.tuning.fit import fit
 from bestiary.core.tuning.order import Batches, Order
 from bestiary.finetuned import Request, Run
 from bestiary.vision import datasets
 from bestiary.vision.augmentation import PRESETS
-from bestiary.vision.finetuning import Augmented, ImageClassification, Prepared, path_of
+from bestiary.vision.finetuning import Augmented, ImageClassification, Prepared
 
 TASK = "image-classification"
 
@@ -55,7 +56,8 @@ def finetune(asked: Request, augment: str, from_scratch: bool, **reading: Any) -
     train = Batches(splits.train, Augmented(augmentation, classify.preprocess))
     validation = Batches(splits.validation, Prepared(classify.preprocess))
     order = Order.of(recipe, len(splits.train), repeats=augmentation.repeats)
-    tuning = ImageClassification(classify.net, augmentation, recipe=recipe, steps=order.steps, name_of=path_of(splits.train))
+    how: dict[str, Any] = {"recipe": recipe, "steps": order.steps, "name_of": path_of(splits.train, "image")}
+    tuning = ImageClassification(classify.net, augmentation, **how)
     fitted = fit(tuning, train, validation, order, run.training, resume=asked.resume)
 
     # A folder that `bestiary.load` takes, with the metrics that `bestiary evaluate` gives again.

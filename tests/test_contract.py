@@ -55,7 +55,28 @@ def images_and_mask(device):
     return *images(device), rows[:, :, None] & columns[:, None]
 
 
+def spectra_and_texts(device):
+    """Windows of sound, and the beginnings of what was said in them."""
+    _, tokens, _, mask = texts_and_their_beginnings(device)
+    return torch.linspace(-1, 1, 3 * 8 * 24, device=device).reshape(3, 8, 24), tokens, mask
+
+
 OF_IMAGES = (images, scenes, images_and_mask)
+def sounds_and_mask(device):
+    moments, lengths = torch.arange(200, device=device), torch.tensor([[200], [151], [64]], device=device)
+    mask = moments < lengths
+    return torch.sin(moments**1.5 / lengths) * mask, mask
+
+
+def spectrograms(device):
+    return (torch.linspace(-1, 1, 3 * 24 * 16, device=device).cos().reshape(3, 24, 16),)
+
+
+def sounds(device):
+    return (torch.sin(torch.arange(3 * 256, device=device) ** 1.5 / 100).reshape(3, 256),)
+
+
+OF_TEXT = (tokens_and_mask, texts_and_their_beginnings)
 TEXT, IMAGE = ("batch", "length"), ("batch", 3, "height", "width")
 AXES = {  # of the inputs, by name where a graph leaves them free
     tokens_and_mask: (TEXT, TEXT),
@@ -63,8 +84,16 @@ AXES = {  # of the inputs, by name where a graph leaves them free
     images: (IMAGE,),
     scenes: (IMAGE,),
     images_and_mask: (IMAGE, ("batch", "height", "width")),
+    spectra_and_texts: (("batch", 8, 24), ("batch", "answer"), ("batch", "answer")),
+    sounds_and_mask: (("batch", "samples"), ("batch", "samples")),
+    spectrograms: (("batch", 24, 16),),
+    sounds: (("batch", 256),),
 }
-SIZES = ({}, {"batch": 2, "length": 11, "answer": 6, "height": 70, "width": 91}, {"batch": 1, "length": 5, "answer": 9})
+SIZES = (
+    {},
+    {"batch": 2, "length": 11, "answer": 6, "height": 70, "width": 91, "samples": 233},
+    {"batch": 1, "length": 5, "answer": 9, "samples": 97},
+)
 ENCODER = {"layers": 2, "width": 32, "heads": 4, "hidden": 48, "vocabulary": 50, "positions": 16}
 DECODER = {
     "layers": 2,
@@ -91,9 +120,21 @@ MIT = {
     "patches": (7, 3),
     "strides": (4, 2),
 }
+SPEECH = {
+    **{"layers": 2, "width": 32, "heads": 4, "hidden": 48, "position_kernel": 8, "position_groups": 4},
+    **{"stem_widths": (8, 12), "stem_kernels": (6, 3), "stem_strides": (3, 2)},
+}
 CASES = {
+    "ast": Case(
+        {
+            **{"frames": 24, "mels": 16, "patch": 8, "mel_stride": 6, "frame_stride": 5},
+            **{"layers": 2, "width": 32, "heads": 4, "hidden": 48, "num_classes": 5},
+        },
+        spectrograms,
+    ),
     "bert": Case(ENCODER, tokens_and_mask),
     "convnext": Case({"depths": [1, 2], "widths": [8, 16], "num_classes": 5}, images),
+    "crepe": Case({"widths": (8, 4, 4), "window": 256, "first_kernel": 32, "kernel": 8, "bins": 10}, sounds),
     "depth": Case(
         {
             "encoder": {"image": 48, "layers": 3, "width": 32, "heads": 4, "hidden": 48, "layer_scale": 0.1, "num_classes": 0},
@@ -124,6 +165,9 @@ CASES = {
         tokens_and_mask,
     ),
     "gpt2": Case(ENCODER, tokens_and_mask),
+    "hubert": Case(
+        {**SPEECH, "order": "pre", "stem_norm": "layer", "stem_bias": True, "projection_norm": "none"}, sounds_and_mask
+    ),
     "llama": Case({**DECODER, "scaling": LLAMA3, "tied": True}, tokens_and_mask),
     "mistral": Case({**DECODER, "windows": [3]}, tokens_and_mask),
     "mit": Case({**MIT, "num_classes": 5}, images),
@@ -136,12 +180,25 @@ CASES = {
     "resnet": Case({"depths": (1, 2, 1), "width": 8, "groups": 2, "group_width": 4, "num_classes": 5}, images),
     "roberta": Case({**ENCODER, "segments": 1, "head": "mask"}, tokens_and_mask),
     "segformer": Case({**MIT, "decoder_width": 12, "num_classes": 5}, scenes),
+    "silero-vad": Case(
+        {"frame": 32, "context": 4, "window": 16, "widths": (6, 4, 4, 8), "hidden": 8},
+        sounds,
+        layouts=("silero", "silero-archive"),
+    ),
     "swin": Case({"window": 3, "depths": (2, 1), "heads": (2, 4), "width": 8, "num_classes": 5}, images),
     "t5": Case(
         {"layers": 2, "decoder_layers": 2, "width": 32, "heads": 4, "head_width": 6, "hidden": 48, "vocabulary": 50},
         texts_and_their_beginnings,
     ),
     "vit": Case({"image": 48, "patch": 16, "layers": 2, "width": 32, "heads": 4, "hidden": 48, "num_classes": 5}, images),
+    "whisper": Case(
+        {
+            **{"layers": 2, "decoder_layers": 1, "width": 32, "heads": 4, "hidden": 48, "vocabulary": 50},
+            **{"mels": 8, "frames": 12, "context": 16},
+        },
+        spectra_and_texts,
+    ),
+    "wav2vec2": Case({**SPEECH, "num_classes": 5}, sounds_and_mask),
     "xlm-roberta": Case({**ENCODER, "segments": 1, "head": "tokens", "num_classes": 3}, tokens_and_mask),
 }
 
@@ -238,7 +295,12 @@ def test_copies_and_pickles_compute_the_same(net, inputs):
         assert all(map(torch.equal, parts(twin(*inputs)), expected))
 
 
-ADAPTED = {"convnext": "mlp", "efficientnet": "convolution", "mobilenetv3": "convolution", "resnet": "convolution"}
+ADAPTED = {
+    "convnext": "mlp",
+    "crepe": "head",
+    **dict.fromkeys(("efficientnet", "mobilenetv3", "resnet"), "convolution"),
+    "silero-vad": "lstm",
+}
 
 
 def test_replicas_of_data_parallel_compute_the_same(net, inputs, monkeypatch):
@@ -293,7 +355,7 @@ def test_checkpointed_training_computes_the_same(net, inputs):
     assert counts[1] == 2 * counts[0] > 0
 
 
-@pytest.mark.parametrize("case", [name for name in CASES if ADAPTED.get(name) != "convolution"], indirect=True)
+@pytest.mark.parametrize("case", [name for name in CASES if ADAPTED.get(name, "mlp") == "mlp"], indirect=True)
 @torch.inference_mode()
 def test_8_bits_give_nearly_the_same(net, inputs):
     """By the kernels of the CPU, and by those of torchao for other devices."""
@@ -321,7 +383,7 @@ def test_compiles_without_a_break(net, inputs, mode):
     check_compiled(net, *inputs)
 
 
-@pytest.mark.parametrize("case", [name for name, case in CASES.items() if case.inputs not in OF_IMAGES], indirect=True)
+@pytest.mark.parametrize("case", [name for name, case in CASES.items() if case.inputs in OF_TEXT], indirect=True)
 def test_compiles_for_packed_rows_without_a_break(net):
     check_compiled(getattr(net, "encoder", net), torch.arange(12), Ragged((5, 3, 3, 1)))
 
@@ -348,7 +410,7 @@ def graph_of(net, case):
         net=Tupled(net),
         inputs=dict(zip(names, axes, strict=True)),
         outputs={f"output {place}": () for place in range(answers)},
-        ranges={axis: (64 if axis in ("height", "width") else 1, None) for axis in free},
+        ranges={axis: (64 if axis in ("height", "width", "samples") else 1, None) for axis in free},
         inputs_of=lambda sizes: list(inputs_of(sizes)),
         sizes=SIZES,
     )
@@ -387,7 +449,8 @@ def test_computes_in_bf16(net, inputs):
 @pytest.mark.parametrize("form", [lambda net: net, for_inference], ids=["plain", "for_inference"])
 def test_runs_on_another_device(architecture, case, form):
     """Every tensor made on the way lies where the inputs lie; shown on a pretended CUDA device, which needs none."""
-    with FakeTensorMode(shape_env=ShapeEnv()), torch.device("cuda"):
+    without_cudnn = torch.backends.cudnn.flags(enabled=False)  # which asks the device whether it can compute an LSTM
+    with FakeTensorMode(shape_env=ShapeEnv()), torch.device("cuda"), without_cudnn:
         net = architecture.net(architecture.configure(case.config)).eval()
         output = form(net)(*case.inputs("cuda"))
     tensors = [*net.parameters(), *net.buffers(), *parts(output)]

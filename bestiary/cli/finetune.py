@@ -10,8 +10,10 @@ from bestiary.cli.session import Session
 from bestiary.errors import InputError
 
 SCRIPTS = {
+    "audio-classification": "finetune_audio_classifier",
     "image-classification": "finetune_image_classifier",
     "object-detection": "finetune_detector",
+    "speech-recognition": "finetune_speech",
     "text-classification": "finetune_text_classifier",
     "text-embedding": "finetune_embedder",
     "text-generation": "finetune_language_model",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import sys
 import typing
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import click
 
 from bestiary.cli.session import Session, shared_options, trust_options
 from bestiary.core.tuning.recipe import Recipe
+from bestiary.errors import InputError
 
 
 def finetuning_options(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -73,6 +75,24 @@ def _of_recipe(defaults: dict[str, Any]) -> list[Callable[[Any], Any]]:
             )
         )
     return options
+
+
+def config_of(context: Any, option: Any, pairs: tuple[str, ...]) -> dict[str, Any]:
+    """What an option says that is given as FIELD=VALUE any number of times; values are numbers where they can be.
+
+    >>> config_of(None, None, ("layers=4", "activation=gelu"))
+    {'layers': 4, 'activation': 'gelu'}
+    """
+    config = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise InputError(f"{pair!r} sets nothing\nsay which field of the config is what: layers=4")
+        try:
+            config[name] = json.loads(value)
+        except ValueError:
+            config[name] = value
+    return config
 
 
 def _word(data: str) -> str:

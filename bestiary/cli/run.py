@@ -24,7 +24,8 @@ from bestiary.errors import InputError
     "--save",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Draw what was found in images and write the picture: out.png, and of several inputs out-1.png, out-2.png and so on.",
+    help="Write what was found to a file: a picture of it (out.png), or a transcript (out.srt, .vtt, .json, .txt). Of several "
+    "inputs to out-1.png, out-2.png and so on.",
 )
 @trust_options
 @shared_options
@@ -33,34 +34,37 @@ def run(session: Session, /, name: str, inputs: tuple[str, ...], save: Path | No
     """Run the model NAME on INPUTS: texts or files, as its task asks; - reads them from stdin, one a line."""
     items = list(_read(inputs))
     if save is not None:
-        _check_picture(save)
+        _check_place(save)
     from bestiary.loading import load
 
     task = load(name, offline=session.offline or None, home=session.home, **choices)
     report = task.report(items)
     if save is not None:
-        _draw(report.results, save, name)
+        _write(report.results, save, name)
     emit(session, "results", report.columns, report.rows, report.records)
 
 
-def _check_picture(path: Path) -> None:
-    """Raise InputError, before anything is computed, for what cannot become a picture."""
+def _check_place(path: Path) -> None:
+    """Raise InputError, before anything is computed, for what can be neither a picture nor a transcript."""
     from PIL import Image
 
-    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
-        raise InputError(f"{path} does not end like a picture\ngive a name such as out.png or out.jpg")
+    from bestiary.audio.recognition.transcript import WRITERS
+
+    ending = path.suffix.lower()
+    if Image.registered_extensions().get(ending) not in Image.SAVE and ending.removeprefix(".") not in WRITERS:
+        raise InputError(f"{path} ends like no picture and no transcript\ngive a name such as out.png, out.jpg or out.srt")
     if not path.parent.is_dir():
         raise InputError(f"there is no folder {path.parent} to write {path.name} to\nmake it first, or give another")
 
 
-def _draw(results: Sequence[Any], path: Path, name: str) -> None:
-    """Write a picture of each result, numbered where there are several."""
+def _write(results: Sequence[Any], path: Path, name: str) -> None:
+    """Write a file of each result, numbered where there are several: by itself where it can, else its picture."""
     if not results:
-        raise InputError(f"there is nothing to draw in what {name} answers\nleave --save out")
+        raise InputError(f"there is nothing to write in what {name} answers\nleave --save out")
     for number, result in enumerate(results, start=1):
         numbered = path if len(results) == 1 else path.with_stem(f"{path.stem}-{number}")
         try:
-            result.plot().save(numbered)
+            (result if hasattr(result, "save") else result.plot()).save(numbered)
         except (OSError, ValueError) as error:  # ValueError: a format that does not take such pictures
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{numbered} cannot be written: {reason}\ngive another file") from None

@@ -115,6 +115,27 @@ class CrossAttention(Projections):
     def _project(self, memory: Tensor) -> Projected:
         return self.key_norm(self._heads(self.key(memory))), self._heads(self.value(memory))
 
+    def for_inference(self) -> FusedCrossAttention:
+        return FusedCrossAttention(self)
+
+
+class FusedCrossAttention(CrossAttention):
+    """`CrossAttention` at inference: one product gives keys and values of the memory."""
+
+    def __init__(self, attention: CrossAttention):
+        nn.Module.__init__(self)
+        self.spec = attention.spec
+        self.query, self.output = attention.query, attention.output
+        self.memory = joined([attention.key, attention.value])
+        self.query_norm, self.key_norm = attention.query_norm, attention.key_norm
+
+    def _project(self, memory: Tensor) -> Projected:
+        key, value = self._heads(self.memory(memory)).chunk(2, dim=-2)
+        return self.key_norm(key), value
+
+    def for_inference(self) -> FusedCrossAttention:
+        return self
+
 
 class FusedAttention(Attention):
     """`Attention` at inference: one product gives query, key and value, and one rotation turns the first two."""

@@ -49,6 +49,35 @@ class OneOf:
         return {self.keys[0]: self.values[0]}
 
 
+class Activation:
+    """An activation, by the name that transformers has for it."""
+
+    names: Mapping[str, str] = {
+        "gelu": "gelu",
+        "gelu_pytorch_tanh": "gelu_tanh",
+        "gelu_new": "gelu_tanh",
+        "quick_gelu": "quick_gelu",
+        "relu": "relu",
+        "silu": "silu",
+    }
+
+    def __init__(self, key: str = "hidden_act", field: str = "activation"):
+        self.keys = (key,)
+        self.field = field
+
+    def read(self, published: Mapping[str, Any]) -> Fields:
+        (key,) = self.keys
+        if (name := published[key]) not in self.names:
+            raise LayoutError(
+                f"config.json says {key}: {name!r}\nthe zoo computes {', '.join(self.names)}; this variant is not in it"
+            )
+        return {self.field: self.names[name]}
+
+    def write(self, config: Any) -> Fields:
+        ours = getattr(config, self.field)
+        return {self.keys[0]: next((name for name, known in self.names.items() if known == ours), None)}
+
+
 class Heads:
     """Heads, heads of keys and values (as many, where the file does not say) and their size (the width divided by the heads)."""
 

@@ -173,10 +173,10 @@ def look(
 
 def sees(queries: Tensor, keys: Tensor, causal: bool, window: int | None) -> Tensor | None:
     """Which queries see which keys, by their positions: (..., queries), (..., keys) → (..., queries, keys); None for all."""
+    if window is None:
+        return queries[..., :, None] >= keys[..., None, :] if causal else None
     distance = queries[..., :, None] - keys[..., None, :]
-    if causal:
-        return distance >= 0 if window is None else (distance >= 0) & (distance <= window)
-    return None if window is None else distance.abs() <= window
+    return (distance >= 0) & (distance <= window) if causal else distance.abs() <= window
 
 
 def biased(bias: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -154,6 +154,24 @@ def metrics_of(module: str) -> Any:
         raise InputError("evaluation needs torchmetrics, which is not installed\npip install 'bestiary[train]'") from None
 
 
+def evaluated_classes(
+    task: Any, rows: Rows, column: str, *, batch_size: int | None, match: Match, progress: Progress
+) -> Evaluation:
+    """The evaluation of a classifier of images or sounds, whose `labels` are its classes, over rows of `column` and `label`."""
+    need_columns(rows, [column])
+    classes = Classes(rows, task.labels, match, task.card.name)
+    number = {name: index for index, name in enumerate(task.labels)}
+    labels: list[int] = []
+
+    def inputs() -> Iterator[Any]:
+        for value, label in read(rows, [column, LABEL], progress):
+            labels.append(classes(label))
+            yield value
+
+    answers = [[number[label.name] for label in found] for found in task(inputs(), batch_size=batch_size)]
+    return classified(answers, labels, task.labels)
+
+
 def classified(answers: Sequence[Sequence[int]], labels: Sequence[int], names: Sequence[str]) -> Evaluation:
     """Of a classifier: accuracy, of more than five classes also that any of the first five answers is right, and macro F1.
 

@@ -44,7 +44,7 @@ class Decoder:
 
     def __init__(self, net: DecodingNet, cache: Cache, device: torch.device):
         self.net, self.cache, self.device = net, cache, device
-        self.step: Step | None = None if cache.memory is not None else getattr(net, "step", None)
+        self.step: Step | None = getattr(net, "step", None)
 
     @classmethod
     @torch.inference_mode()
@@ -117,6 +117,7 @@ def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
 
 
 Allowed = Callable[[Sequence[int]], Sequence[int]]  # new tokens of a sequence so far → those that may follow; none: it ends
+Guide = Callable[[Tensor, Sequence[Sequence[int]]], Tensor]  # logits (rows, vocabulary), new tokens of each → what is chosen from
 
 
 class Limits(NamedTuple):
@@ -127,10 +128,13 @@ class Limits(NamedTuple):
     min_new_tokens: int = 0  # before so many, no end token is chosen
     context: int | None = None  # tokens of a whole sequence at most
     allowed: Allowed | None = None
+    guide: Guide | None = None  # rules that are easier said of logits than of tokens; it leaves its input as it is
 
     def guided(self, logits: Tensor, beginnings: Sequence[Sequence[int]]) -> Tensor:
         """Logits (rows, vocabulary) after the new tokens of each row, with what may not follow out of reach."""
         early = [row for row, new in enumerate(beginnings) if len(new) < self.min_new_tokens]
+        if self.guide is not None:
+            logits = self.guide(logits, beginnings)
         if self.allowed is None and not early:
             return logits
         logits = logits.clone()
@@ -198,12 +202,16 @@ class Generation:
 
     def step(self) -> list[Chosen]:
         """Grow every sequence that is growing."""
-        logits = self.decoder.logits([self.sequences[sequence] for sequence in self.growing])[:, -1]
+        logits = self.read()
         tokens = self.choose(logits)
         chosen = [Chosen(sequence, token, row) for sequence, token, row in zip(self.growing, tokens, logits, strict=True)]
         for choice in chosen:
             self.grow(choice)
         return chosen
+
+    def read(self) -> Tensor:
+        """The net's own logits after the last token of each growing sequence: (growing, vocabulary)."""
+        return self.decoder.logits([self.sequences[sequence] for sequence in self.growing])[:, -1]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows of the cache; the others have ended."""

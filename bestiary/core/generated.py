@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bestiary.core.table_faults import causes_of, is_full, no_room
 from bestiary.core.tables import quiet
@@ -11,6 +11,16 @@ from bestiary.errors import BestiaryError
 
 if TYPE_CHECKING:
     from bestiary.core.tables import Rows
+
+
+class Source(NamedTuple):
+    """The verified files of one split of a data set, in the order of its card."""
+
+    paths: tuple[str, ...]
+    digests: tuple[str, ...]  # of these; what rows were made from
+    members: tuple[str, ...]  # what of their archives belongs to the split
+    split: str
+    version: int  # of what makes the rows
 
 
 def generated(

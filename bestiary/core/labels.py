@@ -30,6 +30,12 @@ def class_names(given: Sequence[str] | None, count: int, card: str) -> tuple[str
     return names
 
 
+def check_classes(num_classes: object) -> None:
+    """Raise InputError for what is not a number of classes to tell apart."""
+    if not isinstance(num_classes, int) or num_classes < 1:
+        raise InputError(f"num_classes={num_classes!r} leaves nothing to tell apart\ngive 1 or more")
+
+
 def check_top(top: object) -> None:
     """Raise InputError for what is not a number of answers."""
     if not (isinstance(top, int) and top >= 1) or isinstance(top, bool):

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bestiary.core.block import Stack
-from bestiary.core.layers import TiedHead
+from bestiary.core.layers import TiedEmbedding, TiedHead
 from bestiary.core.runtime import computes_natively, for_inference
 from bestiary.core.step import Step
 from bestiary.errors import InputError
@@ -38,8 +38,9 @@ def for_decoding(net: nn.Module) -> nn.Module:
     if form is None:
         return derived
     decoding: Any = reformed(derived, form)
-    if isinstance(getattr(decoding, "blocks", None), Stack):  # a net of another library keeps a cache of its own
-        decoding.step = Step(decoding)
+    decoder = getattr(decoding, "decoder", decoding)  # of a net that has an encoder too
+    if isinstance(getattr(decoder, "blocks", None), Stack):  # a net of another library keeps a cache of its own
+        decoder.step = Step(decoder)
     return decoding
 
 
@@ -75,6 +76,8 @@ def reformed(module: nn.Module, form: Form) -> nn.Module:
         return module
     if isinstance(module, nn.RMSNorm):
         return RowRmsNorm(module)
+    if isinstance(module, TiedEmbedding):
+        module = nn.Embedding.from_pretrained(module.weight.detach())
     if isinstance(module, nn.Embedding):
         return module if module.weight.dtype == torch.float32 else Upcast(module)
     twin = copy.copy(module)
@@ -149,6 +152,7 @@ class BlockedLinear(PackedLinear):
 
     def __init__(self, weight: Tensor, bias: Tensor | None):
         super().__init__(weight, bias)
+        _product()  # made here, as threads that compute side by side may not make it at the same time
         self._bias = bias
         self.register_buffer("_packed", torch.ops.mkldnn._reorder_linear_weight(weight, FEW), persistent=False)
 

@@ -105,11 +105,25 @@ def side_by_side(compute: Callable[[Item], Result], items: Sequence[Item], devic
     return in_threads(compute, items)
 
 
+def one_thread_each(compute: Callable[[Item], Result], items: Sequence[Item], device: torch.device) -> list[Result]:
+    """What `compute` makes of each item, on a CPU always by one thread, even where there is one item alone.
+
+    So it is for nets that take thousands of small steps: threads that share one wait for one another longer than they compute.
+    """
+    if device.type != "cpu":
+        return [compute(item) for item in items]
+    return _pooled(compute, items)
+
+
 def in_threads(compute: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """What `compute` makes of each item, each by one of as many threads as torch has, wherever the net computes."""
-    threads = torch.get_num_threads()
-    if min(threads, len(items)) < 2:
+    if min(torch.get_num_threads(), len(items)) < 2:
         return [compute(item) for item in items]
+    return _pooled(compute, items)
+
+
+def _pooled(compute: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    threads = torch.get_num_threads()
     inference = torch.is_inference_mode_enabled()  # which each thread has for itself
 
     def compute_alike(item: Item) -> Result:
@@ -117,7 +131,7 @@ def in_threads(compute: Callable[[Item], Result], items: Sequence[Item]) -> list
             return compute(item)
 
     try:
-        with ThreadPoolExecutor(min(threads, len(items)), initializer=_be_single) as pool:
+        with ThreadPoolExecutor(min(threads, len(items)) or 1, initializer=_be_single) as pool:
             return list(pool.map(compute_alike, items))
     finally:
         torch.set_num_threads(threads)  # what a thread sets for itself, torch also gives to those that start later

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bestiary.core.cache import Cache
-from bestiary.core.context import Context, Score, attention, sees
+from bestiary.core.context import Context, Projected, Score, attention, biased, sees
 
 PLAIN = 24  # steps before the trace, which takes longer than they do; what is short shall not wait for it
 MOST = 16  # sequences that step together; with more, the operations take longer than the way between them
+
+Tensors = tuple[Tensor, ...]
 
 
 class Stepping(Context):
@@ -26,9 +29,10 @@ class Stepping(Context):
 
     layer = 0
 
-    def __init__(self, positions: Tensor, keys: tuple[Tensor, ...], values: tuple[Tensor, ...]):
+    def __init__(self, positions: Tensor, keys: Tensors, values: Tensors, recalled: Sequence[Tensors]):
         super().__init__(positions[:, None], True)
         self.keys, self.values = keys, values  # by layer: (sequences, heads, capacity, head_width)
+        self.recalled = recalled  # keys and values of the memory, by layer, and where it has a mask a third that holds it
         self.last = positions.max()  # a tensor, as what is a number in a trace stays as it is
         self._masks: dict[int | None, Tensor | None] = {}
 
@@ -37,11 +41,18 @@ class Stepping(Context):
             yield self
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, score: Score) -> Tensor:
-        assert self.bias is None
         if score.window not in self._masks:
-            self._masks[score.window] = self._mask(score.window)
+            self._masks[score.window] = self._mask(query, score.window)
         keys, values = self._grown(self.keys[self.layer], key), self._grown(self.values[self.layer], value)
         return attention(query, keys, values, score, self._masks[score.window])
+
+    def recall(self, project: object) -> Projected:
+        keys, values, *_ = self.recalled
+        return keys[self.layer], values[self.layer]
+
+    def attend_memory(self, query: Tensor, memory: Projected, score: Score) -> Tensor:
+        _, _, *masks = self.recalled
+        return attention(query, *memory, score, masks[0][0][:, None, None, :] if masks else None)
 
     def _grown(self, slots: Tensor, new: Tensor) -> Tensor:
         """What any query may see, with the new among it: (sequences, slots, heads, head_width)."""
@@ -51,11 +62,13 @@ class Stepping(Context):
             slots[torch.arange(slots.shape[0])[:, None], :, self.positions] = new
         return slots[:, :, : self.last + 1].transpose(1, 2)
 
-    def _mask(self, window: int | None) -> Tensor | None:
-        if len(self.positions) == 1 and window is None:
-            return None
+    def _mask(self, x: Tensor, window: int | None) -> Tensor | None:
         slots = torch.arange(self.keys[0].shape[2])[: self.last + 1]
-        return sees(self.positions, slots, True, window)[:, None]  # type: ignore[index]
+        everything = len(self.positions) == 1 and window is None
+        mask = None if everything else sees(self.positions, slots, True, window)[:, None]  # type: ignore[index]
+        if self.bias is None:
+            return mask
+        return biased(self.bias(self.positions[:, 0], slots).transpose(0, 1)[:, :, None], mask, x.dtype)
 
 
 class StepNet(nn.Module):
@@ -65,9 +78,9 @@ class StepNet(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, tokens: Tensor, positions: Tensor, keys: tuple[Tensor, ...], values: tuple[Tensor, ...]) -> Tensor:
+    def forward(self, tokens: Tensor, positions: Tensor, keys: Tensors, values: Tensors, *recalled: Tensors) -> Tensor:
         net: Any = self.net
-        return net.head(net.hidden_states(tokens, Stepping(positions, keys, values)))
+        return net.head(net.hidden_states(tokens, Stepping(positions, keys, values, recalled)))
 
 
 class Step:
@@ -75,25 +88,33 @@ class Step:
 
     def __init__(self, net: nn.Module):
         self._plain = StepNet(net)
-        self._traced: dict[bool, Any] = {}  # for a single sequence, and for several
-        self._taken = {True: 0, False: 0}
+        self._traced: dict[Hashable, Any] = {}  # for a single sequence, and for several; with a memory, masked or not, or without
+        self._taken = Counter[Hashable]()
         self._lock = threading.Lock()
 
     def __call__(self, tokens: Sequence[int], cache: Cache) -> Tensor:
         """(sequences, 1, vocabulary)"""
-        single = len(tokens) == 1
-        keys, values = tuple(cache.keys.values()), tuple(cache.values.values())
-        inputs = torch.tensor(tokens)[:, None], torch.tensor(cache.lengths), keys, values
+        inputs = torch.tensor(tokens)[:, None], torch.tensor(cache.lengths), *_held(cache)
+        kind = len(tokens) == 1, len(inputs)
         cache.lengths = [length + 1 for length in cache.lengths]
-        self._taken[single] += 1
-        if self._taken[single] <= PLAIN:
+        self._taken[kind] += 1
+        if self._taken[kind] <= PLAIN:
             return self._plain(*inputs)
-        return self._trace(single, inputs)(*inputs)
+        return self._trace(kind, inputs)(*inputs)
 
-    def _trace(self, single: bool, inputs: tuple[Any, ...]) -> Any:
+    def _trace(self, kind: Hashable, inputs: tuple[Any, ...]) -> Any:
         with self._lock:
-            if single not in self._traced:
+            if kind not in self._traced:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # shapes that are the same at every step may be numbers
-                    self._traced[single] = torch.jit.trace(self._plain, inputs, check_trace=False)
-            return self._traced[single]
+                    self._traced[kind] = torch.jit.trace(self._plain, inputs, check_trace=False)
+            return self._traced[kind]
+
+
+def _held(cache: Cache) -> list[Tensors]:
+    """By layer the keys and values of what was read, then those of a memory, if there is one, and its mask, if it has one."""
+    held = [tuple(cache.keys.values()), tuple(cache.values.values())]
+    if cache.memory is not None:
+        keys, values = zip(*cache.recalled.values(), strict=True)
+        held += [keys, values, *([(cache.memory.mask,)] if cache.memory.mask is not None else [])]
+    return held

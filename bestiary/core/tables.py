@@ -116,6 +116,8 @@ def open_rows(files: Files, split: str, *, streaming: bool = False, columns: Seq
     try:
         with quiet():
             rows = datasets.load_dataset(builder, data_files=paths, split=split, streaming=streaming, **options)
+            if streaming and rows.features:
+                rows = rows.decode(False)  # images and sounds stay as they lie until somebody casts them
             empty = next(iter(rows), None) is None if streaming else len(rows) == 0
     except Exception as error:  # its own, and whatever pandas, Arrow and the disk raise
         raise explained(error, _named(files), files.names, files.format) from error
@@ -144,6 +146,24 @@ def renamed(rows: Rows, columns: Mapping[str, str], whose: str) -> Rows:
         if theirs not in there:
             raise InputError(f"{whose} has no column {theirs!r}\nits columns: {', '.join(there)}")
         rows = (rows.remove_columns(ours) if ours in there else rows).rename_column(theirs, ours)
+    return rows
+
+
+def where(rows: Rows, conditions: Sequence[str], whose: str) -> Rows:
+    """The rows that hold what is asked for, each as `column=value`; classes are given by their names.
+
+    Raises InputError for a column that is not there, and where no row is left.
+    """
+    for condition in conditions:
+        column, equals, value = condition.partition("=")
+        there = column_names(rows)
+        if not equals or column not in there:
+            raise InputError(f"{whose} cannot be searched for {condition!r}\ngive column=value; its columns: {', '.join(there)}")
+        name_of = getattr((rows.features or {}).get(column), "int2str", str)
+        kept = [number for number, held in enumerate(rows[column]) if name_of(held) == value]
+        if not kept:
+            raise InputError(f"{whose} has no row with {condition}\ngive another value")
+        rows = rows.select(kept)
     return rows
 
 

@@ -54,12 +54,13 @@ def weights_of(provenance: Mapping[str, Provenance]) -> dict[str, str]:
 
 
 class Saver(NamedTuple):
-    """The ways of writing a task to a folder, and an adapter also back; they know cards, which the core does not."""
+    """The ways of a task to a folder, of an adapter also back, and to other models; they know cards, which the core does not."""
 
     save: Callable[[Task, Path], None]
     export: Callable[[Task, Path, str, bool], Sequence[Written]]
     save_adapter: Callable[[Task, Path], None]
     load_adapter: Callable[[Task, Path], None]
+    load: Callable[[str], Task]  # another model that this one works with, by the name of its card
 
 
 class Task(ABC):

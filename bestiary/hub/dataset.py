@@ -5,16 +5,21 @@ It is a valid Hugging Face data-set card; what Bestiary needs stands under the k
 
 from pathlib import Path
 
+from bestiary.errors import InputError
 from bestiary.hub import frontmatter, reading
 from bestiary.hub.fields import Field
 from bestiary.hub.records import DatasetCard, Split
 
-__all__ = ["FOLDER", "FORMATS", "DatasetCard", "Split", "read_dataset_card"]
+__all__ = ["FOLDER", "FORMATS", "DatasetCard", "Split", "check_medium", "read_dataset_card"]
 
 FOLDER = "datasets"   # in every folder of cards
 TABLES = ("parquet", "jsonl", "csv", "tsv", "txt")
 IMAGES = ("idx", "idx-columns", "cifar-10", "cifar-100", "flowers", "pets", "coco", "digits", "webdataset")
-FORMATS = (*TABLES, "emoji", *IMAGES)
+SOUNDS = ("asterisk", "librispeech", "speech-commands", "common-voice")
+FORMATS = (*TABLES, "emoji", *IMAGES, *SOUNDS)
+
+# What each domain reads; emoji are names and drawings both.
+_READ_BY = {"text": (*TABLES, "emoji"), "vision": (*TABLES, "emoji", *IMAGES), "audio": (*TABLES, *SOUNDS)}
 
 _KEYS = (
     "schema", "name", "version", "format", "splits", "columns", "labels", "files", "sources", "pinned", "accept_license",
@@ -37,6 +42,14 @@ def read_dataset_card(path: Path) -> DatasetCard:
         splits=_splits(part.need("splits", "at least one split"), {file.name for file in common["files"]}),
         text=text,
     )
+
+
+def check_medium(card: DatasetCard, domain: str) -> None:
+    """Raise InputError for a data set that this domain, text, vision or audio, does not read, and name one that does."""
+    if card.format not in _READ_BY[domain]:
+        reader = next(name for name, formats in _READ_BY.items() if card.format in formats)
+        holds = {"text": "texts", "vision": "images", "audio": "sounds"}[reader]
+        raise InputError(f"{card.name} holds {holds}\nload it with bestiary.{reader}.datasets")
 
 
 def _columns(field: Field) -> dict[str, str]:

@@ -6,9 +6,10 @@ Text learns from the names, vision from the drawings, generation from both; whic
 from __future__ import annotations
 
 import json
-from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
+
+from bestiary.hub.splitting import split_of
 
 _TONES = ("1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF")
 _VARYING = {*_TONES, "2640", "2642", "27A1", "FE0F", "200D"}   # tone, gender, direction, and what joins them
@@ -56,16 +57,6 @@ def concept_of(code: str) -> str:
     """
     points = (_ANYONE if point in _PEOPLE else point for point in code.split("-") if point not in _VARYING)
     return "-".join(dict.fromkeys(points)) or code
-
-
-def split_of(concept: str) -> str:
-    """A tenth is `test`, a tenth `validation`, the rest `train`, as the sha256 of the concept falls.
-
-    >>> split_of("1F34E")   # an apple
-    'train'
-    """
-    share = int(sha256(concept.encode()).hexdigest()[:8], 16) % 100
-    return "test" if share < 10 else "validation" if share < 20 else "train"
 
 
 def _emoji(entry: dict[str, str]) -> Emoji:

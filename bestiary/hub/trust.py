@@ -46,6 +46,8 @@ class Trust:
                 "read its card, then pass accept_license=True (--accept-license)"
             )
         wanted = card.files if files is None else files
+        if not wanted:
+            return {}
         if card.pinned:
             return fetch(card, settings, files=wanted, progress=progress)
         revision = next(source.revision for source in card.sources if source.revision)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from bestiary.core.folder import located
 from bestiary.errors import InputError
 
 
@@ -48,27 +50,38 @@ def _image_endings() -> Collection[str]:
     return endings()
 
 
-def _image_of_file(path: Path) -> Any:
+def _image(image: Any, name: str = "the image") -> Any:
     from bestiary.vision.images import read_image
 
-    return read_image(path)
+    return read_image(image, name)
 
 
-def _image_of_cell(cell: Any, folder: str) -> Any:
-    """The image at a path, of bytes, or of a pair of both, as Hugging Face `datasets` keeps them."""
-    from bestiary.vision.datasets.picture import located
-    from bestiary.vision.images import read_image
+def _sound_endings() -> Collection[str]:
+    from bestiary.audio.folder import ENDINGS
 
+    return ENDINGS
+
+
+def _sound(sound: Any, name: str = "the sound") -> Any:
+    """The sound as it was given, once it is sure that it is one: the task reads it at its own rate, in blocks if it is long."""
+    from bestiary.audio.sound import check_sound
+
+    check_sound(sound, name)
+    return sound
+
+
+def _of_cell(read: Callable[[Any, str], Any], what: str, cell: Any, folder: str) -> Any:
+    """What is at a path, of bytes, or of a pair of both, as Hugging Face `datasets` keeps them."""
     path = cell.get("path") if isinstance(cell, dict) else cell
     content = cell.get("bytes") if isinstance(cell, dict) else cell
     if isinstance(content, bytes):
-        return read_image(content, path if isinstance(path, str) else "the image")
+        return read(content, path if isinstance(path, str) else f"the {what}")
     if path is None:
-        raise InputError("there is no image in this row\nfill it in, or leave the row out")
-    return read_image(Path(located(folder, path)))
+        raise InputError(f"there is no {what} in this row\nfill it in, or leave the row out")
+    return read(Path(located(folder, path)), f"the {what}")
 
 
-def _is_image(kind: pa.DataType) -> bool:
+def _is_file(kind: pa.DataType) -> bool:
     return _is_text(kind) or holds_bytes(kind)
 
 
@@ -80,6 +93,7 @@ def holds_bytes(kind: pa.DataType) -> bool:
 
 
 MEDIA: Mapping[str, Medium] = {
-    "image": Medium("images", _image_endings, _image_of_file, _image_of_cell, "paths or bytes of images", _is_image),
+    "audio": Medium("sounds", _sound_endings, _sound, partial(_of_cell, _sound, "sound"), "paths or bytes of sounds", _is_file),
+    "image": Medium("images", _image_endings, _image, partial(_of_cell, _image, "image"), "paths or bytes of images", _is_file),
     "text": Medium("texts", lambda: (".txt",), _text_of_file, _text_of_cell, "texts", _is_text),
 }

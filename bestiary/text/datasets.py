@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 
 from bestiary.core import tables
 from bestiary.core.tables import LABEL, Files
-from bestiary.errors import InputError
-from bestiary.hub.dataset import TABLES, DatasetCard
+from bestiary.hub.dataset import DatasetCard, check_medium
 from bestiary.hub.emoji import read_emoji
 from bestiary.hub.lock import LOCK
 from bestiary.hub.progress import standard_progress
@@ -76,8 +75,7 @@ def load(
     settings = Settings.read(home=home, offline=offline)
     agreed = Trust.given(trust, lock, accept_license)
     card = _repository(name, split, settings, agreed) if name.startswith("hf:") else Datasets.standard(settings).card(name)
-    if card.format not in (*TABLES, "emoji"):
-        raise InputError(f"{name} holds images\nload it with bestiary.vision.datasets")
+    check_medium(card, "text")
     chosen = tables.pick_split(card.splits, split, name)
     wanted = [file for file in card.files if file.name in chosen.files]
     fetched = agreed.fetch(card, settings, standard_progress(), wanted)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bestiary.core.checkpoint import recomputed, steps
+from bestiary.core.labels import check_classes
 from bestiary.errors import InputError
 
 
@@ -124,9 +125,3 @@ class Backbone(nn.Module):
         if not isinstance(layer, int) or not -count <= layer < count:
             raise InputError(f"layer {layer!r} is not in the net\nit has {count}: 0 to {count - 1}, or -{count} to -1")
         return layer % count
-
-
-def check_classes(num_classes: object) -> None:
-    """Raise InputError for what is not a number of classes to tell apart."""
-    if not isinstance(num_classes, int) or num_classes < 1:
-        raise InputError(f"num_classes={num_classes!r} leaves nothing to tell apart\ngive 1 or more")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from bestiary.core.evaluation import Classes, Evaluation, Match, Progress, classified, metrics_of, need_columns, read
+from bestiary.core.evaluation import Classes, Evaluation, Match, Progress, evaluated_classes, metrics_of, need_columns, read
 from bestiary.core.tables import LABEL
 from bestiary.errors import InputError
 from bestiary.hub.progress import counted
@@ -46,12 +46,7 @@ def evaluate_image_classification(
     Classes are matched by `match`, see `bestiary.core.evaluation.Classes`. Raises InputError for labels that are not the
     model's, and for an image that cannot be read.
     """
-    need_columns(rows, ["image"])
-    classes = Classes(rows, task.labels, match, task.card.name)
-    number = {name: index for index, name in enumerate(task.labels)}
-    labels: list[int] = []
-    answers = [[number[label.name] for label in found] for found in task(_images(rows, labels, progress), batch_size=batch_size)]
-    return classified(answers, [classes(label) for label in labels], task.labels)
+    return evaluated_classes(task, rows, "image", batch_size=batch_size, match=match, progress=progress)
 
 
 def evaluate_image_embedding(

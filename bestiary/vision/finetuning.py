@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,18 +14,6 @@ from bestiary.core.tuning.module import FineTuning, Judge
 from bestiary.vision.augmentation import Augmentation
 from bestiary.vision.datasets.formats import IMAGE
 from bestiary.vision.transforms import Preprocess
-
-
-def path_of(rows: Any) -> Callable[[int], str]:
-    """What messages call a row: the path of its image, where it has one."""
-    from datasets import Image
-
-    undecoded = rows.cast_column(IMAGE, Image(decode=False))
-
-    def name(row: int) -> str:
-        return undecoded[row][IMAGE]["path"] or f"row {row}"
-
-    return name
 
 
 class Images(NamedTuple):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import os
 import threading
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -13,9 +10,10 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-from bestiary.errors import InputError, OfflineError
+from bestiary.errors import InputError
+from bestiary.hub.inputs import Kind, opened
 
-LARGEST_DOWNLOAD = 100_000_000  # bytes
+KIND = Kind("image", "a PIL image, an array or a tensor", 100_000_000)
 
 _ONE_AT_A_TIME = threading.Lock()  # a batch may hold a PIL image twice, which no two threads may load at once
 
@@ -37,7 +35,7 @@ def read_image(image: Any, name: str = "the image") -> Image.Image:
         return _from_tensor(image, name)
     if isinstance(image, np.ndarray):
         return _from_array(image, name)
-    file, name = _opened(image, name)
+    file, name = opened(image, name, KIND)
     with file, _decoded(file, name) as found:
         return _to_rgb(found, name)
 
@@ -49,28 +47,6 @@ def read_pixels(image: Any, name: str = "the image") -> Tensor:
     torch.Size([3, 30, 40])
     """
     return torch.from_numpy(np.array(read_image(image, name))).permute(2, 0, 1)
-
-
-def name_of(image: Any, name: str) -> str:
-    """What errors call an image: its path or address, where it has one, or else `name`."""
-    return str(image) if isinstance(image, (str, os.PathLike)) else name
-
-
-def _opened(image: Any, name: str) -> tuple[BinaryIO, str]:
-    """The file that holds an image, and what errors call it."""
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        return io.BytesIO(image), name
-    if isinstance(image, str) and image.startswith(("https://", "http://")):
-        return io.BytesIO(_download(image)), image
-    if not isinstance(image, (str, os.PathLike)):
-        raise InputError(
-            f"{name} is of type {type(image).__name__}\ngive a path, an address, bytes, a PIL image, an array or a tensor"
-        )
-    try:
-        return Path(image).open("rb"), str(Path(image))
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{Path(image)} cannot be read: {reason}\ngive the path of an image") from None
 
 
 def _decoded(file: BinaryIO, name: str) -> Image.Image:
@@ -132,39 +108,3 @@ def _to_eight_bits(array: np.ndarray, name: str) -> np.ndarray:
     if not (array.min() >= 0 and array.max() <= 1):  # false for NaN, too
         raise InputError(f"{name} holds floats from {array.min():g} to {array.max():g}\ngive 0 to 1, not yet normalised")
     return (array * 255).round().astype(np.uint8)
-
-
-class _Memory:
-    """A sink that keeps the bytes for as long as they are needed, and no more than are reasonable."""
-
-    mark: str | None = None
-
-    def __init__(self) -> None:
-        self.content = bytearray()
-
-    @property
-    def offset(self) -> int:
-        return len(self.content)
-
-    def write(self, chunk: bytes | bytearray | memoryview) -> None:
-        if self.offset + len(chunk) > LARGEST_DOWNLOAD:
-            raise InputError(f"the image has over {LARGEST_DOWNLOAD // 1_000_000} MB\nfetch it yourself and make it smaller")
-        self.content += chunk
-
-    def restart(self) -> None:
-        self.content.clear()
-
-
-def _download(address: str) -> bytearray:
-    from bestiary.hub.card import File  # an image by address is rare, and urllib3 takes its time to import
-    from bestiary.hub.settings import Settings
-    from bestiary.hub.sources.web import WebSource
-
-    if Settings.read().offline:
-        raise OfflineError(f"{address} needs the network, which is switched off\ngive a file, or unset BESTIARY_OFFLINE")
-    source, memory = WebSource("the web", lambda file: address), _Memory()
-    try:
-        source.obtain(File(name="image", role="image"), memory)
-    finally:
-        source.close()
-    return memory.content

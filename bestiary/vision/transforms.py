@@ -15,8 +15,9 @@ from torch import Tensor
 from bestiary.core.record import record
 from bestiary.core.runtime import in_threads
 from bestiary.errors import InputError, LayoutError
+from bestiary.hub.inputs import name_of
 from bestiary.vision.fits import FITS, SQUARES, Placement, Sizes
-from bestiary.vision.images import name_of, read_pixels
+from bestiary.vision.images import read_pixels
 
 LONGEST = 200  # sides: longer strips would take gigabytes on their way to a square
 LARGEST = 8192  # pixels of a side: of larger ones a single image would take gigabytes

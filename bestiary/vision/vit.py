@@ -19,10 +19,11 @@ from bestiary.core.architecture import Architecture
 from bestiary.core.attention import AttentionSpec
 from bestiary.core.block import BlockSpec
 from bestiary.core.context import Dense
+from bestiary.core.labels import check_classes
 from bestiary.core.layers import MlpSpec, NormSpec
 from bestiary.core.residual import drop_paths
 from bestiary.errors import InputError, LayoutError
-from bestiary.vision.backbone import Backbone, check_classes
+from bestiary.vision.backbone import Backbone
 from bestiary.vision.published import TimmConfig, TimmFolder
 from bestiary.vision.vit_folder import TransformersViT
 from bestiary.vision.vit_head import POOLINGS, WIDER, AttentionPool, build_head

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from bestiary.core.configclasses import count_classes, unnamed_classes
 from bestiary.core.configmap import Fields, TransformersConfig
-from bestiary.core.configparts import Constant
+from bestiary.core.configparts import Activation, Constant
 from bestiary.errors import LayoutError
 from bestiary.vision.square import side
 from bestiary.vision.vit_transformers import family
@@ -88,34 +88,10 @@ class Square:
         return {self.keys[0]: getattr(config, self.field)}
 
 
-class Activation:
-    """The activation of the MLP."""
-
-    keys = ("hidden_act",)
-    names: Mapping[str, str] = {
-        "gelu": "gelu",
-        "gelu_pytorch_tanh": "gelu_tanh",
-        "gelu_new": "gelu_tanh",
-        "quick_gelu": "quick_gelu",
-        "relu": "relu",
-        "silu": "silu",
-    }
-
-    def read(self, published: Mapping[str, Any]) -> Fields:
-        if (name := published["hidden_act"]) not in self.names:
-            raise LayoutError(
-                f"config.json says hidden_act: {name!r}\nthe zoo computes {', '.join(self.names)}; this variant is not in it"
-            )
-        return {"activation": self.names[name]}
-
-    def write(self, config: Any) -> Fields:
-        return {"hidden_act": next((name for name, ours in self.names.items() if ours == config.activation), None)}
-
-
 class DinoMlp:
     """The MLP of DINOv2, plain or gated, whose width is a multiple of the hidden states'; a gate is always a SiLU."""
 
-    keys = ("mlp_ratio", "use_swiglu_ffn", *Activation.keys)
+    keys = ("mlp_ratio", "use_swiglu_ffn", *Activation().keys)
 
     def read(self, published: Mapping[str, Any]) -> Fields:
         hidden = int(published["hidden_size"] * published["mlp_ratio"])

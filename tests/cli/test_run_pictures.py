@@ -43,7 +43,8 @@ def test_several_inputs_give_numbered_pictures(real: Zoo) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "said"), [("out.txt", "out.txt does not end like a picture"), ("nowhere/out.png", "there is no folder nowhere")]
+    ("path", "said"),
+    [("out.doc", "out.doc ends like no picture and no transcript"), ("nowhere/out.png", "there is no folder nowhere")],
 )
 def test_what_cannot_be_written_is_refused_before_anything_is_computed(real: Zoo, path: str, said: str) -> None:
     completed = real.run("run", "no-such-model", PHOTO, "--save", path)
@@ -106,4 +107,4 @@ def test_a_result_that_has_no_picture_is_refused(real: Zoo, tmp_path: Path) -> N
     bestiary.load("efficientnet-lite0", device="cpu").embedder().save(tmp_path / "embedder")
     completed = real.run("run", f"{tmp_path}/embedder", PHOTO, "--save", "out.png")
     assert completed.returncode == 11 and completed.stdout == ""
-    assert "there is nothing to draw" in completed.stderr and not (real.folder / "out.png").exists()
+    assert "there is nothing to write" in completed.stderr and not (real.folder / "out.png").exists()

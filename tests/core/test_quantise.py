@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch._subclasses import FakeTensorMode
 
 import bestiary
+from bestiary.audio.whisper import Whisper, WhisperConfig
 from bestiary.core.quantise import GROUP, Int4Linear, Int8Linear, Int8RowLinear, int4_linear, quantise, torchao_form
 from bestiary.core.rows import FEW, PackedLinear, for_decoding
 from bestiary.errors import InputError
@@ -91,6 +92,21 @@ def test_nets(precision, bound):
     packed = [part for part in quantised.modules() if isinstance(part, PackedLinear)]
     assert len(packed) == 4 * LLAMA.layers + 1 and isinstance(quantised.head, Int8RowLinear)
     assert sum(value.numel() for value in quantised.parameters()) == 128 * 64 + 5 * 64  # the embedding and the norms
+
+
+@pytest.mark.parametrize(("precision", "form"), [("int8", Int8Linear), ("int4", Int4Linear)])
+@torch.inference_mode()
+def test_what_a_decoder_reads_is_computed_in_the_form_for_many_rows(precision, form):
+    torch.manual_seed(0)
+    config = WhisperConfig(layers=1, decoder_layers=1, width=64, heads=4, hidden=96, vocabulary=128, mels=8, frames=40)
+    net = Whisper(config).eval()
+    twin = quantise(net, precision, decodes=True)
+    reading = [twin.encoder, twin.decoder.blocks[0].cross_attention.memory]
+    assert {type(part) for whole in reading for part in whole.modules() if isinstance(part, PackedLinear)} == {form}
+    assert isinstance(twin.decoder.head, Int8RowLinear)
+    features, tokens = torch.randn(2, 8, 80), torch.randint(128, (2, 6))
+    expected = net(features, tokens)
+    assert 0 < (twin(features, tokens) - expected).norm() < {"int8": 0.02, "int4": 0.1}[precision] * expected.norm()
 
 
 def test_weights_take_a_quarter():

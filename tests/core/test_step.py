@@ -5,12 +5,15 @@ import threading
 import pytest
 import torch
 
+from bestiary.audio.whisper import Whisper, WhisperConfig
 from bestiary.core.cache import Cache
+from bestiary.core.context import Memory, look
 from bestiary.core.generate import Decoder
 from bestiary.core.rows import for_decoding
 from bestiary.core.step import PLAIN, Step
 from bestiary.text.gpt2 import Gpt2
 from bestiary.text.llama import Llama, LlamaConfig
+from bestiary.text.t5 import T5, T5Config
 from tests.core.test_rows import GPT2, LLAMA
 
 CPU = torch.device("cpu")
@@ -58,6 +61,53 @@ def test_sequences_step_together(net):
             logits = derived.step(tokens[range(len(lengths)), places].tolist(), cache)
             assert logits.shape == (len(lengths), 1, 128)
             torch.testing.assert_close(logits[:, 0], expected[range(len(lengths)), places], atol=1e-4, rtol=1e-4)
+
+
+READING = {  # nets whose decoder reads a memory
+    "t5": lambda: T5(T5Config(
+        layers=1, decoder_layers=2, width=64, heads=4, head_width=8, hidden=96, vocabulary=128, buckets=8, furthest=20
+    )),
+    "whisper": lambda: Whisper(WhisperConfig(
+        layers=1, decoder_layers=2, width=64, heads=4, hidden=96, vocabulary=128, frames=12, context=64
+    )),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("net", READING.values(), ids=READING)
+@torch.inference_mode()
+def test_steps_read_a_memory(net, masked, dtype):
+    """Of one sequence and of several, each its own; before, at and after the trace, and in a memory of another length."""
+    torch.manual_seed(0)
+    decoder = for_decoding(net().to(dtype).eval()).decoder
+    for lengths, memory_length in (((3,), 12), ((3, 9, 5), 12), ((20,), 7), ((4, 4), 7)):
+        tokens = torch.randint(0, 128, (len(lengths), max(lengths) + PLAIN + 4))
+        kept = torch.arange(memory_length) < torch.tensor([memory_length, 4, 5])[: len(lengths), None]
+        memory = Memory(torch.randn(len(lengths), memory_length, 64), kept if masked else None)
+        cache = Cache(sequences=len(lengths), capacity=64, memory=memory)
+        expected = decoder(tokens, look(None, tokens, causal=True, memory=memory))
+        decoder(tokens[:, : max(lengths)], cache.continuing(max(lengths), CPU))
+        cache.rewind(lengths)
+        for further in range(PLAIN + 4):
+            places = [length + further for length in lengths]
+            logits = decoder.step(tokens[range(len(lengths)), places].tolist(), cache)
+            torch.testing.assert_close(logits[:, 0], expected[range(len(lengths)), places], atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_memory_goes_along_with_its_sequences():
+    torch.manual_seed(0)
+    decoder = for_decoding(READING["whisper"]().eval()).decoder
+    memory = Memory(torch.randn(3, 12, 64))
+    tokens = torch.randint(0, 128, (3, 4))
+    expected = decoder(tokens, look(None, tokens, causal=True, memory=memory))
+    cache = Cache(sequences=3, capacity=64, memory=memory)
+    decoder(tokens[:, :2], cache.continuing(2, CPU))
+    cache.select([2, 0])
+    for place in (2, 3):
+        logits = decoder.step(tokens[[2, 0], place].tolist(), cache)
+        torch.testing.assert_close(logits[:, 0], expected[[2, 0], place], atol=1e-4, rtol=1e-4)
 
 
 @torch.inference_mode()

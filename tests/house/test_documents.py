@@ -1,4 +1,4 @@
-"""Every example of the documents runs, in order, in a folder with a photo `cat.jpg`, and prints what the document says.
+"""Every example of the documents runs, in order, beside a photo `cat.jpg` and a sound `speech.wav`, and prints what is said.
 
     ```python         runs; all of a document in one process. A ```text block right below is what it prints.
     ```console        each `$ command` runs in a shell; the lines below a command, if any, are what it prints.
@@ -51,6 +51,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {document: tmp_path_factory.mktemp(document.partition(".")[0]) for document in DOCUMENTS}
     for document, folder in made.items():
         shutil.copy(ROOT / "scripts" / "chelsea.jpg", folder / "cat.jpg")
+        shutil.copy(ROOT / "scripts" / "password.wav", folder / "speech.wav")
         (folder / "path" / "to").mkdir(parents=True)
         (folder / "path" / "to" / "clone").symlink_to(ROOT, target_is_directory=True)
         for block in blocks(document):

@@ -10,6 +10,11 @@ from pathlib import Path
 
 import bestiary
 import hubconf
+from bestiary.audio.letters import LettersPreprocess
+from bestiary.audio.recognition.whisper import WhisperPreprocess
+from bestiary.audio.tasks.classification import AudioClassifierPreprocess
+from bestiary.audio.tasks.pitch import PitchPreprocess
+from bestiary.audio.tasks.voice import VoicePreprocess
 from bestiary.hub.card import _KEYS as CARD_KEYS
 from bestiary.text.tasks.answering import QuestionAnswererPreprocess
 from bestiary.text.tasks.classification import TextClassifierPreprocess
@@ -68,7 +73,8 @@ def test_every_key_of_a_card_is_explained() -> None:
     kinds = (
         *(EmbedderPreprocess, TextClassifierPreprocess, TokenClassifierPreprocess, MaskFillerPreprocess),
         *(QuestionAnswererPreprocess, LanguageModelPreprocess, TranslatorPreprocess, ImagePreprocess),
-        ImageEmbedderPreprocess,
+        *(ImageEmbedderPreprocess, LettersPreprocess, WhisperPreprocess, AudioClassifierPreprocess),
+        *(PitchPreprocess, VoicePreprocess),
     )
     fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     assert fields <= set(re.findall(r"`(\w+)`", preprocessing))

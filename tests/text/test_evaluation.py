@@ -304,5 +304,5 @@ def test_what_foretells_nothing(writer):
 
 
 def test_a_task_without_an_evaluation():
-    with pytest.raises(InputError, match="there is no evaluation of fill-mask\nthere is one of image-classification"):
+    with pytest.raises(InputError, match="there is no evaluation of fill-mask\nthere is one of audio-classification, "):
         find_evaluation("fill-mask")

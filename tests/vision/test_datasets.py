@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from bestiary.core.archives import PACKED, members
 from bestiary.errors import InputError, IntegrityError, OfflineError, UnknownDataset
 from bestiary.vision import datasets
-from bestiary.vision.datasets.archives import PACKED, members
 from bestiary.vision.images import read_image
 from tests.huggingface import running_hub
 

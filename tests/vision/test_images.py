@@ -267,7 +267,7 @@ def test_plain_http_stays_on_this_machine():
 
 
 def test_a_download_has_a_limit(server, monkeypatch):
-    monkeypatch.setattr(images, "LARGEST_DOWNLOAD", 30_000)
+    monkeypatch.setattr(images, "KIND", images.KIND._replace(largest=30_000))
     with pytest.raises(InputError, match="the image has over"):
         read_image(f"{server}/cat.jpg")
 

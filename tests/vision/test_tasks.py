@@ -207,10 +207,9 @@ def test_wrong_options_are_refused_before_an_image_is_read(classify, options):
             classify(given, **options)
 
 
-@pytest.mark.parametrize("precision", ["int8", "int4", "fp8"])
-def test_a_precision_that_is_not_for_images_is_refused_before_anything_is_fetched(precision, tmp_path):
-    with pytest.raises(InputError, match=f"precision='{precision}'"):
-        bestiary.load("efficientnet-lite0", precision=precision, home=tmp_path, offline=True)
+def test_a_precision_that_there_is_not_is_refused_before_anything_is_fetched(tmp_path):
+    with pytest.raises(InputError, match="precision='fp8'"):
+        bestiary.load("efficientnet-lite0", precision="fp8", home=tmp_path, offline=True)
     assert not list(tmp_path.rglob("*.*"))
 
 

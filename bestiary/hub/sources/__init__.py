@@ -72,6 +72,10 @@ def open_source(spec: SourceSpec, card: BaseCard) -> Source:
             from bestiary.hub.sources.package import PackageSource
 
             return PackageSource(spec, card)
+        case "debian":
+            from bestiary.hub.sources.debian import DebianSource
+
+            return DebianSource(spec, card)
         case "hf":
             from bestiary.hub.sources.huggingface import HuggingFaceSource
 
@@ -86,7 +90,8 @@ def open_source(spec: SourceSpec, card: BaseCard) -> Source:
             return FolderSource.of_card(spec, card)
         case _:
             raise CardError(
-                f"{card.path or card.name}: sources: unknown kind {spec.kind!r}.\nExpected one of: package, hf, url, path."
+                f"{card.path or card.name}: sources: unknown kind {spec.kind!r}.\n"
+                "Expected one of: package, debian, hf, url, path."
             )
 
 

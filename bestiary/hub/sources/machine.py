@@ -1,4 +1,4 @@
-"""What lies on this machine already: installed distributions, and the caches of huggingface_hub, timm and torch.hub.
+"""What lies on this machine already: installed distributions, and the caches of APT, huggingface_hub, timm and torch.hub.
 
 Folders are looked up as those libraries look them up, without importing any of them. What is found is only a candidate:
 it belongs to someone else, is verified by the caller and used where it lies, and is left alone when it is wrong.
@@ -13,6 +13,7 @@ from pathlib import Path
 from bestiary.errors import SourceError
 from bestiary.hub.records import BaseCard, File, SourceSpec
 from bestiary.hub.sources import Sink, Source
+from bestiary.hub.sources.debian import kept_archives
 from bestiary.hub.sources.package import installed_file
 
 
@@ -49,6 +50,9 @@ class MachineCaches(Source):
             checkpoints.add(name)
             if spec.kind == "package" and (path := installed_file(spec, file)):
                 yield f"installed package {spec.address}", path
+            if spec.kind == "debian" and sha256 == spec.sha256:
+                for archive in kept_archives(spec):
+                    yield f"kept Debian package {spec.address}", archive
             if spec.kind == "hf":
                 for snapshot in _snapshots(hub, spec):
                     yield "cache of huggingface_hub", snapshot / name

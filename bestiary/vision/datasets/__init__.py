@@ -78,7 +78,8 @@ def load(
     >>> len(rows), rows[0]["image"].size, rows.features["label"].int2str(rows[0]["label"])
     (183, (32, 32), 'Symbols')
     """
-    from bestiary.vision.datasets import columns as named  # `datasets` takes long to import
+    from bestiary.core import media  # `datasets` takes long to import
+    from bestiary.vision.datasets.picture import Picture
 
     name = os.fspath(name)
     if errors not in ("raise", "skip"):
@@ -90,10 +91,10 @@ def load(
         settings = Settings.read(home=home, offline=offline)
         opened = open_card(name, split, settings, Trust.given(trust, lock, accept_license), streaming=streaming, size=size)
     rows = tables.renamed(opened.rows, {IMAGE: image, LABEL: label}, name)
-    rows = named.with_images(rows, opened.folder, name)
-    rows = named.with_classes(rows, opened.others, label, name)
-    rows = named.streamed(rows) if streaming else rows
-    rows = named.readable(rows) if errors == "skip" else rows
+    rows = media.with_media(rows, Picture(), opened.folder, name)
+    rows = media.with_classes(rows, opened.others, label, name)
+    rows = media.streamed(rows) if streaming else rows
+    rows = media.readable(rows, IMAGE) if errors == "skip" else rows
     return tables.pick_columns(rows, columns, name)
 
 

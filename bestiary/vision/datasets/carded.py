@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bestiary.core import tables
-from bestiary.core.generated import generated
+from bestiary.core.classfolders import TABLES, Opened
+from bestiary.core.generated import Source, generated
 from bestiary.core.tables import Files
 from bestiary.errors import InputError
-from bestiary.hub.dataset import DatasetCard
+from bestiary.hub.dataset import DatasetCard, check_medium
 from bestiary.hub.progress import standard_progress
 from bestiary.hub.registry import Datasets
 from bestiary.hub.repository import repository_card
 from bestiary.hub.settings import Settings
 from bestiary.hub.trust import Trust
 from bestiary.vision.datasets.drawings import SIZE, open_emoji
-from bestiary.vision.datasets.formats import FORMATS, IMAGE, Source
-from bestiary.vision.datasets.local import TABLES, Opened, tars_by_split
+from bestiary.vision.datasets.formats import FORMATS, IMAGE, VERSION
+from bestiary.vision.datasets.local import tars_by_split
 from bestiary.vision.datasets.webdataset import TARS, open_tars
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 def open_card(name: str, split: str, settings: Settings, trust: Trust, *, streaming: bool, size: int | None) -> Opened:
     """The rows of a card by its name, or of a repository as `hf:owner/repo`. Raises what `load` does."""
     card = _repository(name, split, settings, trust) if name.startswith("hf:") else Datasets.standard(settings).card(name)
+    check_medium(card, "vision")
     check_drawn(name, card.format, size)
     chosen = tables.pick_split(card.splits, split, name)
     drawings = [card.file("archive")] if card.format == "emoji" else []
@@ -34,7 +36,7 @@ def open_card(name: str, split: str, settings: Settings, trust: Trust, *, stream
     fetched = trust.fetch(card, settings, standard_progress(), wanted)
     paths = tuple(str(fetched[file.name].path) for file in wanted)
     digests = tuple(str(fetched[file.name].file.sha256) for file in wanted)
-    source = Source(paths=paths, digests=digests, members=chosen.members, split=split)
+    source = Source(paths, digests, chosen.members, split, VERSION)
     if card.format == "emoji":
         return Opened(open_emoji(card, source, SIZE if size is None else size, streaming=streaming))
     if card.format in FORMATS:

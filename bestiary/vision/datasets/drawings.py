@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bestiary.core.generated import generated
+from bestiary.core.generated import Source, generated
 from bestiary.core.tables import LABEL
 from bestiary.errors import InputError
 from bestiary.hub.emoji import read_emoji
-from bestiary.vision.datasets.formats import IMAGE, Source, bare
+from bestiary.vision.datasets.formats import IMAGE, bare
 from bestiary.vision.images import read_image
 
 if TYPE_CHECKING:

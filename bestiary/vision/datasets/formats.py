@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bestiary.core.archives import check_all_there, members, read_members, unpack
+from bestiary.core.generated import Source
 from bestiary.core.tables import LABEL
 from bestiary.errors import InputError
-from bestiary.vision.datasets.archives import check_all_there, members, read_members, unpack
 from bestiary.vision.datasets.scenes import scenes_of
 
 IMAGE = "image"  # the column of images, as LABEL is that of classes
@@ -29,16 +30,6 @@ COARSE = (
     "large_omnivores_and_herbivores", "medium_mammals", "non-insect_invertebrates", "people", "reptiles", "small_mammals",
     "trees", "vehicles_1", "vehicles_2",
 )  # fmt: skip
-
-
-class Source(NamedTuple):
-    """The verified files of one split, in the order of the card."""
-
-    paths: tuple[str, ...]
-    digests: tuple[str, ...]  # of these; what rows were made from
-    members: tuple[str, ...]  # what of their archives belongs to the split
-    split: str
-    version: int = VERSION
 
 
 class Format(NamedTuple):

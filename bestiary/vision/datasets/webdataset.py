@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from bestiary.core.archives import members
 from bestiary.core.generated import generated
 from bestiary.core.tables import LABEL
 from bestiary.errors import InputError
-from bestiary.vision.datasets.archives import members
 from bestiary.vision.datasets.formats import IMAGE
 
 if TYPE_CHECKING:

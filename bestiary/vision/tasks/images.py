@@ -16,7 +16,8 @@ from bestiary.core.rows import for_encoding
 from bestiary.core.runtime import images_at_once, in_threads
 from bestiary.core.task import Task, batched
 from bestiary.errors import InputError, OfflineError, SourceError
-from bestiary.vision.images import name_of, read_image
+from bestiary.hub.inputs import name_of
+from bestiary.vision.images import read_image
 from bestiary.vision.transforms import Preprocess, check_sides
 
 if TYPE_CHECKING:

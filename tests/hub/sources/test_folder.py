@@ -65,5 +65,5 @@ def test_the_table_of_kinds(tmp_path: Path) -> None:
     for kind, address, remote in (("url", "https://models.example/x", True), ("path", ".", False)):
         assert open_source(SourceSpec(kind=kind, address=address), here).remote is remote
     assert open_mirror("https://models.example/").remote and not open_mirror(str(tmp_path)).remote
-    with pytest.raises(CardError, match=r"unknown kind 'ftp'.*\n.*package, hf, url, path"):
+    with pytest.raises(CardError, match=r"unknown kind 'ftp'.*\n.*package, debian, hf, url, path"):
         open_source(SourceSpec(kind="ftp", address="x"), here)

