@@ -250,7 +250,7 @@ def killed(command, folder, parts):
     assert child.wait() == -signal.SIGKILL, "it ended before it could be killed"
 
 
-def test_a_run_that_was_killed_goes_on_and_gives_the_same(photos, tmp_path):
+def test_a_run_that_was_killed_goes_on_and_gives_the_same(photos, tmp_path, one_thread):
     for number in range(5, 60):
         shutil.copy(photos / f"{number % 2}.jpg", photos / f"{number}.jpg")
     out, whole = tmp_path / "out", map_files(LITE, photos, tmp_path / "whole", part_size=2)
@@ -312,8 +312,9 @@ def cluster():
 
 
 @pytest.fixture
-def one_thread():
-    """As many as Ray gives to an actor of one CPU: others round other sums."""
+def one_thread(monkeypatch):
+    """As many as Ray gives to an actor of one CPU, here and in processes: others round other sums."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
