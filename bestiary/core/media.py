@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from datasets import ClassLabel, Dataset, Value
 
 from bestiary.core import tables
+from bestiary.core.folder import located
 from bestiary.core.tables import LABEL
 from bestiary.errors import InputError
 
@@ -63,18 +63,6 @@ class Medium:
                 f"{path or self.thing} has no bytes\nits file should hold the {self.things} themselves, not their paths"
             )
         return self.decoded(Path(located(self.folder, path)), path)
-
-
-def located(folder: str, path: str) -> str:
-    """Where a path that a table gives leads, from the folder of the table. Raises InputError where it leaves that folder.
-
-    >>> located("/data", "cats/1.jpg")
-    '/data/cats/1.jpg'
-    """
-    whole = os.path.normpath(os.path.join(folder, path))
-    if not whole.startswith(os.path.join(folder, "")):
-        raise InputError(f"{path[:200]!r} does not lie below {folder}\ngive paths relative to the file that lists them")
-    return whole
 
 
 def with_media(rows: Rows, kind: Medium, folder: str | None, whose: str) -> Rows:
