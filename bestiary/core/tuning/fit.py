@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Sampler
 from bestiary.core.runtime import pick_device, training_precision
 from bestiary.core.tuning.bar import Bar
 from bestiary.core.tuning.checkpoints import KeepLast, WholeFiles
+from bestiary.core.tuning.interrupt import Interrupt
 from bestiary.core.tuning.memory import explained, is_out_of_memory
 from bestiary.core.tuning.module import FineTuning
 from bestiary.core.tuning.order import Batches, Draw, Order, Through
@@ -59,9 +60,10 @@ def fit(tuning: FineTuning, train: Batches, validation: Batches, order: Order, f
     order.start = step_of(last) * recipe.accumulate if resume else 0
     net = without_weights(tuning.net)
     folder.mkdir(parents=True, exist_ok=True)
+    interrupt = Interrupt()
     try:
-        with _quiet():
-            trainer = _trainer(tuning, order, folder)
+        with _quiet(), interrupt.heard():
+            trainer = _trainer(tuning, order, folder, interrupt)
             trainer.fit(
                 tuning,
                 _loader(train, order, recipe.workers),
@@ -72,6 +74,8 @@ def fit(tuning: FineTuning, train: Batches, validation: Batches, order: Order, f
     except SystemExit:  # how Lightning ends a process at Ctrl-C, which `Bar` has told of
         raise KeyboardInterrupt from None
     except Exception as error:
+        if interrupt.asked:  # a process that reads rows heard of it as well, and ended
+            raise KeyboardInterrupt from None
         if not is_out_of_memory(error):
             raise
         traceback.clear_frames(error.__traceback__)  # which hold all that was computed so far
@@ -81,7 +85,7 @@ def fit(tuning: FineTuning, train: Batches, validation: Batches, order: Order, f
     return Fitted(net.eval(), tuning.judge.name, float(kept.best_model_score), state["global_step"])  # type: ignore[union-attr]
 
 
-def _trainer(tuning: FineTuning, order: Order, folder: Path) -> Trainer:
+def _trainer(tuning: FineTuning, order: Order, folder: Path, interrupt: Interrupt) -> Trainer:
     """The whole run is one round of Lightning's: an epoch is but the number of steps after which it validates."""
     recipe = tuning.recipe
     device = pick_device(recipe.device)
@@ -100,7 +104,7 @@ def _trainer(tuning: FineTuning, order: Order, folder: Path) -> Trainer:
         accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.clip or None,
         use_distributed_sampler=False,
-        callbacks=_callbacks(tuning, order, folder),
+        callbacks=[*_callbacks(tuning, order, folder), interrupt],
         logger=[CSVLogger(folder, LOGS, flush_logs_every_n_steps=1), TensorBoardLogger(folder, LOGS)],
         log_every_n_steps=max(1, min(20, order.steps // 50)),
         plugins=[] if recipe.strategy == "fsdp" else [WholeFiles()],
