@@ -15,7 +15,7 @@ from torch import nn
 from bestiary import adapters, conversion
 from bestiary.core import runtime, weights
 from bestiary.core.architecture import Architecture
-from bestiary.core.quantise import quantise
+from bestiary.core.quantise import quantise, quantise_for_decoding
 from bestiary.core.rows import for_decoding
 from bestiary.core.task import Saver, Task
 from bestiary.errors import InputError
@@ -93,7 +93,7 @@ def load(
     else:
         net = _adapted(card, base, architecture, config, files, agreed, settings).to(target, dtype)
     if precision in runtime.QUANTISED:
-        net = quantise(net, precision, decodes=task.derive is for_decoding)
+        net = (quantise_for_decoding if task.derive is for_decoding else quantise)(net, precision)
     saver = SAVER._replace(load=partial(load, device=device, lock=lock, offline=offline, home=home))
     return task(net, card, {**files, **parts}, saver)
 

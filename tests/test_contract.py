@@ -16,7 +16,7 @@ from bestiary.core.export import onnx, program
 from bestiary.core.export.graph import Graph
 from bestiary.core.groups import blocks_of
 from bestiary.core.packing import Ragged
-from bestiary.core.quantise import quantise, torchao_form
+from bestiary.core.quantise import ROWS_TOO, WEIGHTS_ALONE, quantise, torchao_form
 from bestiary.core.residual import DropPath
 from bestiary.core.rows import with_linears
 from bestiary.core.runtime import InferenceNet, for_inference
@@ -360,8 +360,8 @@ def test_checkpointed_training_computes_the_same(net, inputs):
 def test_8_bits_give_nearly_the_same(net, inputs):
     """By the kernels of the CPU, and by those of torchao for other devices."""
     expected = parts(net(*inputs))
-    forms = (torchao_form("int8", torch.device("cpu"), decodes) for decodes in (True, False))
-    quantised = [quantise(net, "int8", decodes=False), *(with_linears(for_inference(net), form) for form in forms)]
+    forms = (torchao_form("int8", torch.device("cpu"), config) for config in (WEIGHTS_ALONE, ROWS_TOO))
+    quantised = [quantise(net, "int8"), *(with_linears(for_inference(net), form) for form in forms)]
     for twin in quantised:
         assert not all(map(torch.equal, parts(twin(*inputs)), expected))
         for part, wanted in zip(parts(twin(*inputs)), expected, strict=True):

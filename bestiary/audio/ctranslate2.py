@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bestiary.core.convert import LARGEST_GROWTH
-from bestiary.core.mapped import name_fault, short
+from bestiary.core.mapped import map_file, name_fault, short
 from bestiary.core.streamed import Form, stream_safetensors
 from bestiary.errors import LayoutError
 
@@ -47,11 +47,7 @@ class CTranslate2File:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with path.open("rb") as file:
-                # Copied on write, since torch's views can only be of what may be written to.
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        except OSError as error:
-            raise LayoutError(f"{path} cannot be read: {error.strerror}.\nCheck the path and its permissions.") from error
+            self._map = map_file(path)
         except ValueError as error:
             _refuse(path, "it is empty", error)
         try:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from bestiary.core.task import Report
 from bestiary.errors import InputError, LayoutError
 
 
@@ -62,3 +63,14 @@ def labelled(labels: Sequence[Label]) -> Mapping[str, Any]:
     """
     names, scores = zip(*labels, strict=True)
     return {"label": names[0], "score": scores[0], "labels": list(names), "scores": list(scores)}
+
+
+def label_report(what: str, inputs: Sequence[str], results: Sequence[Sequence[Label]]) -> Report:
+    """What the command line shows of the labels of inputs, in a column named after what these are."""
+    records = [
+        {what: given, "rank": rank, "label": label.name, "score": label.score}
+        for given, found in zip(inputs, results, strict=True)
+        for rank, label in enumerate(found, start=1)
+    ]
+    rows = [[*list(record.values())[:3], f"{record['score']:.1%}"] for record in records]
+    return Report(columns=[what, "rank", "label", "score"], rows=rows, records=records, results=results)

@@ -44,6 +44,16 @@ DTYPES = {
 }
 
 
+def map_file(path: Path) -> mmap.mmap:
+    """The bytes of a file, read as needed. Raises LayoutError where it cannot be read, ValueError where it is empty."""
+    try:
+        with path.open("rb") as file:
+            # Copied on write, since torch's views can only be of what may be written to.
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except OSError as error:
+        raise LayoutError(f"{path} cannot be read: {error.strerror}.\nCheck the path and its permissions.") from error
+
+
 class Extent(NamedTuple):
     """Where one tensor lies and what it is."""
 

@@ -21,31 +21,43 @@ from bestiary.errors import InputError
 
 GROUP = 32  # weights of an output that share a scale and a zero at 4 bits
 TINY = 1e-30  # a range that cannot be divided by is taken for this
+WEIGHTS_ALONE, ROWS_TOO = "Int8WeightOnlyConfig", "Int8DynamicActivationInt8WeightConfig"  # what torchao rounds
 
 
-def quantise(net: nn.Module, precision: str, *, decodes: bool) -> nn.Module:
-    """The net for inference, with matrices of that precision: "int8" or "int4". It holds none of the net's own matrices.
+def quantise(net: nn.Module, precision: str) -> nn.Module:
+    """The net for inference, with matrices of that precision, "int8" or "int4", in the form that computes fastest with many rows.
 
-    A net that decodes, token by token, gets the form that is read fastest; others, and its parts that read much at once, the one
-    that computes fastest with many rows.
-    At 4 bits the heads of those that decode have 8, as they choose the token. Raises InputError for a net whose work is not done
-    by matrices, for one at 4 bits that is not on a CPU, and where torchao is missing.
+    It holds none of the net's own matrices. Raises InputError for a net whose work is not done by matrices, for one at 4 bits
+    that is not on a CPU, and where torchao is missing.
     """
-    if not any(isinstance(part, Mlp | GatedMlp) for part in net.modules()):
-        what = f'precision="{precision}" rounds matrices, and this net computes by convolutions'
-        raise InputError(f"{what}\ntake fp32, bf16 or fp16")
-    twin: Any = for_inference(net)
-    device = next(net.parameters()).device
+    device = _device_of(net, precision)
     if device.type != "cpu":
-        return with_linears(twin, torchao_form(precision, device, decodes))
-    if not decodes:
-        return reformed(twin, _form(precision, Int8Linear))
+        return with_linears(for_inference(net), torchao_form(precision, device, ROWS_TOO))
+    return reformed(for_inference(net), _form(precision, Int8Linear))
+
+
+def quantise_for_decoding(net: nn.Module, precision: str) -> nn.Module:
+    """The same for a net that decodes, token by token: in the form that is read fastest, but where it computes many rows.
+
+    At 4 bits its heads have 8, as they choose the token.
+    """
+    device = _device_of(net, precision)
+    twin: Any = for_inference(net)
+    if device.type != "cpu":
+        return with_linears(twin, torchao_form(precision, device, WEIGHTS_ALONE))
     decoders: list[Any] = [part for part in twin.modules() if hasattr(part, "hidden_states") and hasattr(part, "head")]
     for decoder in decoders:
         decoder.head = reformed(decoder.head, Int8RowLinear)
     for part, name in _reading(twin):
         setattr(part, name, reformed(getattr(part, name), _form(precision, Int8Linear)))
     return reformed(twin, _form(precision, Int8RowLinear))
+
+
+def _device_of(net: nn.Module, precision: str) -> torch.device:
+    if not any(isinstance(part, Mlp | GatedMlp) for part in net.modules()):
+        what = f'precision="{precision}" rounds matrices, and this net computes by convolutions'
+        raise InputError(f"{what}\ntake fp32, bf16 or fp16")
+    return next(net.parameters()).device
 
 
 def _reading(net: nn.Module) -> list[tuple[nn.Module, str]]:
@@ -151,8 +163,8 @@ def int4_linear(weight: Tensor, bias: Tensor | None, *, otherwise: Form) -> nn.M
     return (Int4Linear if fits else otherwise)(weight, bias)
 
 
-def torchao_form(precision: str, device: torch.device, decodes: bool) -> Form:
-    """Linear layers of 8 bits by torchao: the weights alone for nets that decode, else the rows as well, each as it comes.
+def torchao_form(precision: str, device: torch.device, config: str) -> Form:
+    """Linear layers of 8 bits by torchao, by a class of its configs: WEIGHTS_ALONE, or ROWS_TOO, each row as it comes.
 
     Raises InputError for other precisions, and where torchao is missing.
     """
@@ -162,14 +174,14 @@ def torchao_form(precision: str, device: torch.device, decodes: bool) -> Form:
         from torchao import quantization
     except ImportError:
         raise InputError("8 bits elsewhere than on a CPU need torchao\npip install 'bestiary[quantize]'") from None
-    config = quantization.Int8WeightOnlyConfig if decodes else quantization.Int8DynamicActivationInt8WeightConfig
+    asked = getattr(quantization, config)
 
     def form(weight: Tensor, bias: Tensor | None) -> nn.Module:
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
         layer.weight = nn.Parameter(weight, requires_grad=False)
         if bias is not None:
             layer.bias = nn.Parameter(bias, requires_grad=False)
-        quantization.quantize_(layer, config())
+        quantization.quantize_(layer, asked())
         return layer
 
     return form

@@ -12,7 +12,7 @@ from torch import nn
 from bestiary.core.adapt import add_adapter, has_adapter, load_adapter, merge_adapter, save_adapter
 from bestiary.core.groups import parameter_groups
 from bestiary.core.packing import Ragged
-from bestiary.core.quantise import quantise
+from bestiary.core.quantise import quantise_for_decoding
 from bestiary.core.rows import for_decoding
 from bestiary.core.runtime import InferenceNet, merged
 from bestiary.core.training import for_training
@@ -95,7 +95,7 @@ def test_merging_leaves_the_weights_of_the_base_to_others(adapted):
     assert torch.equal(weight, before)
 
 
-@pytest.mark.parametrize("form", [for_decoding, lambda net: quantise(net, "int8", decodes=True)], ids=["decoding", "int8"])
+@pytest.mark.parametrize("form", [for_decoding, lambda net: quantise_for_decoding(net, "int8")], ids=["decoding", "int8"])
 def test_forms_for_inference_hold_the_adapter(adapted, form):
     adapted.eval()
     plain, found, expected = decoder().eval()(TOKENS, MASK), form(adapted)(TOKENS, MASK), adapted(TOKENS, MASK)
@@ -180,7 +180,7 @@ def test_one_adapter_at_a_time(adapted):
 
 def test_quantised_weights_are_refused():
     with pytest.raises(InputError, match="quantised"):
-        add_adapter(quantise(decoder(), "int8", decodes=True), 4)
+        add_adapter(quantise_for_decoding(decoder(), "int8"), 4)
 
 
 def test_there_has_to_be_something_to_save(tmp_path):

@@ -10,7 +10,17 @@ from torch._subclasses import FakeTensorMode
 
 import bestiary
 from bestiary.audio.whisper import Whisper, WhisperConfig
-from bestiary.core.quantise import GROUP, Int4Linear, Int8Linear, Int8RowLinear, int4_linear, quantise, torchao_form
+from bestiary.core.quantise import (
+    GROUP,
+    ROWS_TOO,
+    WEIGHTS_ALONE,
+    Int4Linear,
+    Int8Linear,
+    Int8RowLinear,
+    int4_linear,
+    quantise_for_decoding,
+    torchao_form,
+)
 from bestiary.core.rows import FEW, PackedLinear, for_decoding
 from bestiary.errors import InputError
 from bestiary.text.llama import Llama
@@ -83,7 +93,7 @@ def test_nets(precision, bound):
     torch.manual_seed(0)
     net = Llama(LLAMA).half().eval()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    quantised = quantise(net, precision, decodes=True)
+    quantised = quantise_for_decoding(net, precision)
     tokens = torch.randint(0, 128, (2, 7))
     expected = copy.deepcopy(net).float()(tokens)
     assert error(quantised(tokens), expected) < bound
@@ -100,7 +110,7 @@ def test_what_a_decoder_reads_is_computed_in_the_form_for_many_rows(precision, f
     torch.manual_seed(0)
     config = WhisperConfig(layers=1, decoder_layers=1, width=64, heads=4, hidden=96, vocabulary=128, mels=8, frames=40)
     net = Whisper(config).eval()
-    twin = quantise(net, precision, decodes=True)
+    twin = quantise_for_decoding(net, precision)
     reading = [twin.encoder, twin.decoder.blocks[0].cross_attention.memory]
     assert {type(part) for whole in reading for part in whole.modules() if isinstance(part, PackedLinear)} == {form}
     assert isinstance(twin.decoder.head, Int8RowLinear)
@@ -115,14 +125,14 @@ def test_weights_take_a_quarter():
     assert eight < 0.3 * weight.nbytes and four < 0.2 * weight.nbytes
 
 
-@pytest.mark.parametrize("decodes", [True, False])
+@pytest.mark.parametrize("config", [WEIGHTS_ALONE, ROWS_TOO])
 @pytest.mark.parametrize("bias", [True, False])
 @torch.inference_mode()
-def test_what_torchao_computes_for_other_devices(bias, decodes):
+def test_what_torchao_computes_for_other_devices(bias, config):
     torch.manual_seed(0)
     weight, added = torch.randn(48, 64), torch.randn(48) if bias else None
     x = torch.randn(2, 20, 64)
-    layer = torchao_form("int8", torch.device("cpu"), decodes)(weight, added)
+    layer = torchao_form("int8", torch.device("cpu"), config)(weight, added)
     assert error(layer(x), F.linear(x, weight, added)) < 0.015
     assert layer.weight.qdata.dtype == torch.int8
 
@@ -146,7 +156,7 @@ def test_4_bits_on_other_devices_are_refused():
     with FakeTensorMode(), torch.device("cuda"):
         net = Llama(LLAMA)
         with pytest.raises(InputError, match="computes on a CPU, not on cuda"):
-            quantise(net, "int4", decodes=True)
+            quantise_for_decoding(net, "int4")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from bestiary.audio.drawing import draw_scores
 from bestiary.audio.hearing import HearingPreprocess
 from bestiary.audio.tasks.embedding import AudioEmbedder
 from bestiary.audio.tasks.whole import WholeSoundTask
-from bestiary.core.labels import LABELLED, Label, check_top, class_names, labelled, ranked
+from bestiary.core.labels import LABELLED, Label, check_top, class_names, label_report, labelled, ranked
 from bestiary.core.task import Report
 from bestiary.errors import InputError
 
@@ -83,14 +83,7 @@ class AudioClassifier(WholeSoundTask):
         return labelled(result)
 
     def report(self, inputs: Sequence[str]) -> Report:
-        results = self(list(inputs))
-        records = [
-            {"sound": sound, "rank": rank, "label": label.name, "score": label.score}
-            for sound, found in zip(inputs, results, strict=True)
-            for rank, label in enumerate(found, start=1)
-        ]
-        rows = [[*list(record.values())[:3], f"{record['score']:.1%}"] for record in records]
-        return Report(columns=["sound", "rank", "label", "score"], rows=rows, records=records, results=results)
+        return label_report("sound", inputs, self(list(inputs)))
 
     def _scores(self, batch: Sequence[Tensor]) -> Tensor:
         """(sounds, classes)"""

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bestiary.core.labels import LABELLED, Label, check_top, labelled, ranked
+from bestiary.core.labels import LABELLED, Label, check_top, label_report, labelled, ranked
 from bestiary.core.runtime import for_inference
 from bestiary.core.task import Report
 from bestiary.errors import InputError
@@ -137,11 +137,4 @@ class ImageClassifier(ImageTask):
         return labelled(result)
 
     def report(self, inputs: Sequence[str]) -> Report:
-        results = self(list(inputs))
-        records = [
-            {"image": image, "rank": rank, "label": label.name, "score": label.score}
-            for image, found in zip(inputs, results, strict=True)
-            for rank, label in enumerate(found, start=1)
-        ]
-        rows = [[*list(record.values())[:3], f"{record['score']:.1%}"] for record in records]
-        return Report(columns=["image", "rank", "label", "score"], rows=rows, records=records, results=results)
+        return label_report("image", inputs, self(list(inputs)))
