@@ -31,6 +31,7 @@ class CtcReader:
     """Reads windows by the most probable path of letters or, with `beams`, by the most probable letters of all paths."""
 
     seconds = PIECE + 2 * MARGIN
+    multilingual = False
 
     def __init__(self, task: Any):
         self.listener = Listener(task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bestiary.audio.folding import coarse
 from bestiary.audio.published_whisper import TransformersRecognizer
 from bestiary.audio.whisper_layout import (
     TRANSFORMERS_CONFIG,
@@ -48,7 +50,9 @@ class Sinusoids(nn.Module):
 
     def __init__(self, positions: int, width: int):
         super().__init__()
-        self.register_buffer("weight", sinusoids(positions, width))
+        self.register_buffer("weight", torch.empty(positions, width))
+        if not self.weight.is_meta:  # there the formula would take a second, for no values
+            self.reset_parameters()
 
     def reset_parameters(self) -> None:
         self.weight.copy_(sinusoids(*self.weight.shape))
@@ -75,6 +79,11 @@ class WhisperEncoder(nn.Module):
         x = x + self.positions(x)
         x = self.blocks(x, Dense(torch.arange(x.shape[1], device=x.device), causal=False, padding=None))
         return self.norm(x)
+
+    def memory(self, spectra: Sequence[Tensor]) -> Memory:
+        """What the decoder reads of spectra (mels, frames), filled up with zeros as in training, which are no silence."""
+        most = 2 * len(self.positions.weight)
+        return Memory(self(torch.stack([F.pad(features, (0, most - features.shape[1])) for features in spectra])))
 
 
 class WhisperDecoder(nn.Module):
@@ -122,6 +131,10 @@ class Whisper(nn.Module):
     def encode(self, features: Tensor) -> Tensor:
         """What the decoder reads: hidden states (batch, frames / 2, width) of spectra (batch, mels, frames)."""
         return self.encoder(features)
+
+    def coarse(self) -> Whisper:
+        """What stands for the net where its matrices have 8 bits."""
+        return coarse(self)
 
 
 def block(config: WhisperConfig, order: Literal["pre", "pre_cross"]) -> BlockSpec:

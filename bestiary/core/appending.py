@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from bestiary.core.context import Context, Score, attention, sees
+from bestiary.core.attention_kernels import Score, attention, sees
+from bestiary.core.context import Context
 
 
 class Appending(Context):

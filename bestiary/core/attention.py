@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bestiary.core.context import Context, Projected, Score
+from bestiary.core.attention_kernels import Score
+from bestiary.core.context import Context, Projected
 from bestiary.core.layers import NormSpec, joined
 from bestiary.core.rotary import RotarySpec
 from bestiary.errors import LayoutError

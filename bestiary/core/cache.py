@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from bestiary.core.context import Context, Memory, Packed, Projected, Score, attention, biased, sees
+from bestiary.core.attention_kernels import Score, attention, sees
+from bestiary.core.context import Context, Memory, Packed, Projected, biased
 from bestiary.core.packing import Ragged
 
 
@@ -33,6 +34,7 @@ class Cache:
         self.capacity = capacity
         self.memory = memory
         self.read = list(range(sequences))  # which part of the memory each sequence reads
+        self.shared = True  # whether others may hold the memory, and what is recalled of it
         self.keys: dict[int, Tensor] = {}  # by layer: (sequences, heads, capacity, head_width)
         self.values: dict[int, Tensor] = {}
         self.recalled: dict[int, Projected] = {}  # by layer: keys and values of the memory
@@ -65,11 +67,12 @@ class Cache:
                 if len(rows) == len(tensor):
                     tensor[:, :, :filled] = tensor[rows, :, :filled]
                 else:
-                    kept[layer] = tensor[rows]
+                    kept[layer] = _picked(tensor, rows)
         read, self.read = self.read, [self.read[row] for row in rows]
         if self.memory is not None and self.read != read:  # sequences that read the same may change places
-            self.recalled = {layer: (k[rows], v[rows]) for layer, (k, v) in self.recalled.items()}
-            self.memory = Memory(*(None if part is None else part[rows] for part in self.memory))  # type: ignore[arg-type]
+            pick, self.shared = (Tensor.__getitem__ if self.shared else _picked), False
+            self.recalled = {layer: (pick(k, rows), pick(v, rows)) for layer, (k, v) in self.recalled.items()}
+            self.memory = Memory(*(None if part is None else pick(part, rows) for part in self.memory))  # type: ignore[arg-type]
 
     def reserve(self, capacity: int) -> None:
         """Make room for sequences of this length, if there is less, keeping what is there."""
@@ -88,6 +91,17 @@ class Cache:
                 # Zeros, as a slot that nobody sees still takes part, weighed by zero.
                 kept[layer] = like.new_zeros(len(self.lengths), like.shape[-2], self.capacity, like.shape[-1])
         return self.keys[layer], self.values[layer]
+
+
+@torch.inference_mode()
+def _picked(tensor: Tensor, rows: Sequence[int]) -> Tensor:
+    """Some rows of a tensor that nobody else holds: moved up in it where they are in order, so that no more memory is taken."""
+    if list(rows) != sorted(set(rows)):
+        return tensor[rows]
+    for place, row in enumerate(rows):
+        if place != row:
+            tensor[place] = tensor[row]
+    return tensor[: len(rows)]
 
 
 def by_heads(x: Tensor) -> Tensor:

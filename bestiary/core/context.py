@@ -13,28 +13,20 @@ from itertools import repeat
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from bestiary.core.attention_kernels import Score, attention, sees
 from bestiary.core.packing import Ragged, first_rows, mean_rows
 from bestiary.core.rotary import RotarySpec, Rotation
 
 Bias = Callable[[Tensor, Tensor], Tensor]  # positions of queries and of keys → what is added to scores: (heads, queries, keys)
 
 
-class Score(NamedTuple):
-    """How a query weighs the keys."""
-
-    scale: float | None = None  # of the dot products; head_width ** -0.5 if None
-    window: int | None = None  # the largest distance at which a query sees a key
-    softcap: float | None = None  # scores s become softcap · tanh(s / softcap)
-
-
 class Memory(NamedTuple):
     """What cross-attention reads: the hidden states of an encoder."""
 
     hidden_states: Tensor  # (batch, length, width)
-    mask: Tensor | None = None  # (batch, length), True where a token is
+    mask: Tensor | None = None  # (batch, length), True where a token is, or what is added to scores
 
 
 Projected = tuple[Tensor, Tensor]  # keys and values of a memory
@@ -171,51 +163,7 @@ def look(
     return Dense(positions, causal, mask, bias=bias, memory=memory)
 
 
-def sees(queries: Tensor, keys: Tensor, causal: bool, window: int | None) -> Tensor | None:
-    """Which queries see which keys, by their positions: (..., queries), (..., keys) → (..., queries, keys); None for all."""
-    if window is None:
-        return queries[..., :, None] >= keys[..., None, :] if causal else None
-    distance = queries[..., :, None] - keys[..., None, :]
-    return (distance >= 0) & (distance <= window) if causal else distance.abs() <= window
-
-
 def biased(bias: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
     """A bias as a mask to add, with what the bool mask hides out of reach."""
     bias = bias.to(dtype)
     return bias if mask is None else bias.masked_fill(~mask, float("-inf"))
-
-
-def attention(
-    query: Tensor, key: Tensor, value: Tensor, score: Score, mask: Tensor | None = None, *, causal: bool = False
-) -> Tensor:
-    """Scaled dot-product attention of dense batches, (batch, length, heads, head_width), by the kernel that suits the score.
-
-    `mask` is bool, or added to the scores; `causal` stands for the mask of its name.
-    """
-    query, key, value = (x.transpose(-3, -2) for x in (query, key, value))  # (batch, heads, length, head_width)
-    grouped = bool(query.shape[-3] != key.shape[-3])  # a tensor where it is traced
-    if score.softcap is None:
-        attended = F.scaled_dot_product_attention(
-            query, key, value, mask, is_causal=causal, scale=score.scale, enable_gqa=grouped
-        )
-    else:
-        attended = _softcapped(query, key, value, score, mask, causal)
-    return attended.transpose(-3, -2)
-
-
-def _softcapped(
-    query: Tensor, key: Tensor, value: Tensor, score: Score, mask: Tensor | None, causal: bool
-) -> Tensor:
-    """Step by step, as no fused kernel bends the scores between product and softmax."""
-    assert score.softcap is not None
-    group = query.shape[-3] // key.shape[-3]
-    key, value = (x.repeat_interleave(group, dim=-3) for x in (key, value))
-    scale = query.shape[-1] ** -0.5 if score.scale is None else score.scale
-    scores = (query @ key.transpose(-2, -1)) * scale  # (batch, heads, queries, keys)
-    scores = score.softcap * torch.tanh(scores / score.softcap)
-    if causal:
-        places = torch.arange(query.shape[-2], device=query.device)
-        mask = sees(places, places, True, None)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
-    return scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype) @ value

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bestiary.core.context import Dense, Score
+from bestiary.core.attention_kernels import Score
+from bestiary.core.context import Dense
 
 
 class Recording(Dense):

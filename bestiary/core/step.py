@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bestiary.core.attention_kernels import Score, attention, sees
 from bestiary.core.cache import Cache
-from bestiary.core.context import Context, Projected, Score, attention, biased, sees
+from bestiary.core.context import Context, Projected, biased
 
 PLAIN = 24  # steps before the trace, which takes longer than they do; what is short shall not wait for it
 MOST = 16  # sequences that step together; with more, the operations take longer than the way between them

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ import torch
 import bestiary
 from bestiary.scripts.benchmark import Bench, Row, limit
 from bestiary.scripts.cases.embed import sample_texts
+from bestiary.scripts.cases.processes import output
 from bestiary.text.tasks.generation import LanguageModel
 
 MODEL = "smollm2-135m-instruct"
@@ -84,8 +83,8 @@ def generate_start(bench: Bench) -> Iterator[Row]:
         named = Path(folder) / "model.gguf"
         named.symlink_to(source)
         times = bench.alternate(
-            lambda: _process([sys.executable, "-c", OURS]),
-            lambda: _process([sys.executable, "-c", PEER, folder, named.name]),
+            lambda: output([sys.executable, "-c", OURS]),
+            lambda: output([sys.executable, "-c", PEER, folder, named.name]),
         )
     yield times.share("a new process to its first token", "transformers", at_most=0.35)
 
@@ -166,8 +165,3 @@ def requantise(source: Path, target: Path, kind: str) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-def _process(command: list[str]) -> None:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from bestiary.audio import datasets
 from bestiary.audio.sound import read_sound
 from bestiary.audio.tasks.recognition import SpeechRecognizer
 from bestiary.scripts.benchmark import Bench, Row
+from bestiary.scripts.cases.processes import output
 
 MODEL = "whisper-tiny.en"
 PRECISION = "int8"  # that of the peer
@@ -43,30 +44,25 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 def speech(bench: Bench) -> Iterator[Row]:
     """Eleven seconds, against both, and what the times of words cost."""
     model, sound = load(), prompts(SHORT)
-    with tempfile.TemporaryDirectory() as folder:
-        peer = faster_whisper(model, Path(folder))
+    with apart() as process:
         times = bench.alternate(
-            lambda: model(sound, temperatures=(0.0,)),
-            lambda: list(peer.transcribe(sound.numpy(), condition_on_previous_text=False, **GREEDY)[0]),
+            lambda: model(sound, temperatures=(0.0,)), lambda: process.submit(read_by_faster_whisper, SHORT).result()
         )
-        yield times.share(f"{SHORT} s of speech, {PRECISION}", "faster-whisper, int8", at_most=0.5)
-        times = bench.alternate(
-            lambda: model(sound, temperatures=(0.0,), words=True), lambda: model(sound, temperatures=(0.0,))
-        )
-        yield times.share("with the times of words", "without", at_most=1.15)
-        times = bench.alternate(lambda: model(sound, temperatures=(0.0,)), openai_whisper(model, sound))
-        yield times.share(f"{SHORT} s of speech, {PRECISION}", "openai-whisper, fp32", at_most=0.2)
+    yield times.share(f"{SHORT} s of speech, {PRECISION}", "faster-whisper, int8", at_most=0.5)
+    times = bench.alternate(
+        lambda: model(sound, temperatures=(0.0,), words=True), lambda: model(sound, temperatures=(0.0,))
+    )
+    yield times.share("with the times of words", "without", at_most=1.15)
+    times = bench.alternate(lambda: model(sound, temperatures=(0.0,)), openai_whisper(model, sound))
+    yield times.share(f"{SHORT} s of speech, {PRECISION}", "openai-whisper, fp32", at_most=0.2)
 
 
 def speech_long(bench: Bench) -> Iterator[Row]:
     """Ten minutes of speech with pauses, against faster-whisper's batches."""
-    from faster_whisper import BatchedInferencePipeline
-
     model, sound = load(), prompts(LONG)
-    with tempfile.TemporaryDirectory() as folder:
-        peer = BatchedInferencePipeline(faster_whisper(model, Path(folder)))
+    with apart() as process:
         times = bench.alternate(
-            lambda: model(sound, temperatures=(0.0,)), lambda: list(peer.transcribe(sound.numpy(), batch_size=8, **GREEDY)[0])
+            lambda: model(sound, temperatures=(0.0,)), lambda: process.submit(read_by_faster_whisper, LONG).result()
         )
     yield times.share(f"{LONG // 60} minutes of speech with pauses, {PRECISION}", "faster-whisper in batches, int8", at_most=0.6)
 
@@ -81,7 +77,7 @@ def speech_memory(bench: Bench) -> Iterator[Row]:
         for times in (1, 6):
             bench.say(f"{times * LONG // 60} minutes")
             soundfile.write(path, np.tile(sound, times), RATE)
-            peaks.append(float(_output([sys.executable, "-c", HOURS, str(path)])))
+            peaks.append(float(output([sys.executable, "-c", HOURS, str(path)])))
     what = f"peak memory of {6 * LONG // 60} minutes over that of {LONG // 60}"
     yield Row(what=what, ours=peaks[1], peer=peaks[0], peer_name="ten minutes", unit="B", score=peaks[1] / peaks[0],
               score_unit="of it", at_most=1.2)  # fmt: skip
@@ -92,7 +88,7 @@ def speech_start(bench: Bench) -> Iterator[Row]:
     load()
     spoken = str(Path(__file__).parent.parent / "password.wav")
     times = bench.alternate(
-        lambda: _output([sys.executable, "-c", OURS, spoken]), lambda: _output([sys.executable, "-c", "import torch"])
+        lambda: output([sys.executable, "-c", OURS, spoken]), lambda: output([sys.executable, "-c", "import torch"])
     )
     yield times.difference("a new process to a transcript", "import torch", at_most=0.5)
 
@@ -115,22 +111,48 @@ def prompts(seconds: int) -> Tensor:
     return torch.cat(parts)[: seconds * RATE]
 
 
-def faster_whisper(model: SpeechRecognizer, folder: Path) -> Any:
+def apart() -> ProcessPoolExecutor:
+    """A process for the peer, with as many threads as ours.
+
+    In one process its OpenMP and torch's are the same, which then counts more threads than there are cores, and lets all of them
+    sleep at every barrier.
+    """
+    threads = (torch.get_num_threads(),)
+    return ProcessPoolExecutor(1, get_context("spawn"), initializer=torch.set_num_threads, initargs=threads)
+
+
+def read_by_faster_whisper(seconds: int) -> None:
+    """What the peer makes of so many seconds: what a window holds at once, what is longer in batches."""
+    from faster_whisper import BatchedInferencePipeline
+
+    peer, sound = faster_whisper(), prompts(seconds).numpy()
+    if seconds > SHORT:
+        segments, _ = BatchedInferencePipeline(peer).transcribe(sound, batch_size=8, **GREEDY)
+    else:
+        segments, _ = peer.transcribe(sound, condition_on_previous_text=False, **GREEDY)
+    list(segments)
+
+
+@cache
+def faster_whisper() -> Any:
     """The peer with our file, and what it wants to lie beside it."""
     from faster_whisper import WhisperModel
 
-    for name, source in model.provenance.items():
-        (folder / name).symlink_to(source.path)
-    rules = json.loads((folder / "tokenizer.json").read_text())
-    ids = {**rules["model"]["vocab"], **{token["content"]: token["id"] for token in rules["added_tokens"]}}
-    config: Any = model.net.config
-    times = [f"<|{place * 0.02:.2f}|>" for place in range(config.frames + 1)]
-    words = sorted(ids, key=ids.__getitem__)[: config.vocabulary - len(times)]
-    (folder / "vocabulary.json").write_text(json.dumps([*words, *times]))
-    heads = model.card.preprocess["alignment_heads"]
-    beside = {"alignment_heads": heads, "lang_ids": [], "suppress_ids": [], "suppress_ids_begin": []}
-    (folder / "config.json").write_text(json.dumps(beside))
-    return WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=torch.get_num_threads())
+    model = load()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file, source in model.provenance.items():
+            (folder / file).symlink_to(source.path)
+        rules = json.loads((folder / "tokenizer.json").read_text())
+        ids = {**rules["model"]["vocab"], **{token["content"]: token["id"] for token in rules["added_tokens"]}}
+        config: Any = model.net.config
+        times = [f"<|{place * 0.02:.2f}|>" for place in range(config.frames + 1)]
+        words = sorted(ids, key=ids.__getitem__)[: config.vocabulary - len(times)]
+        (folder / "vocabulary.json").write_text(json.dumps([*words, *times]))
+        heads = model.card.preprocess["alignment_heads"]
+        beside = {"alignment_heads": heads, "lang_ids": [], "suppress_ids": [], "suppress_ids_begin": []}
+        (folder / "config.json").write_text(json.dumps(beside))
+        return WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=torch.get_num_threads())
 
 
 def openai_whisper(model: SpeechRecognizer, sound: Tensor) -> Any:
@@ -147,8 +169,3 @@ def openai_whisper(model: SpeechRecognizer, sound: Tensor) -> Any:
         exact.export(Path(folder) / "model", layout="openai")
         peer.load_state_dict(load_file(next((Path(folder) / "model").glob("*.safetensors"))), strict=False)
     return lambda: whisper.transcribe(peer.eval(), sound.numpy(), language="en", temperature=0.0, fp16=False)
-
-
-def _output(command: list[str]) -> str:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout

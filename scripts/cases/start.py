@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from bestiary.scripts.benchmark import Bench, Row, limit
+from bestiary.scripts.cases.processes import output
 
 OURS = "import bestiary; bestiary.load('minilm-l6-v2', device='cpu')(['a cat'])"
 PEER = "import sys; from sentence_transformers import SentenceTransformer as S; S(sys.argv[1], device='cpu').encode(['a cat'])"
@@ -23,8 +22,8 @@ def start(bench: Bench) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         bestiary.load("minilm-l6-v2", device="cpu").export(folder, layout="transformers")
         times = bench.alternate(
-            lambda: _process([sys.executable, "-c", OURS]),
-            lambda: _process([sys.executable, "-c", PEER, folder]),
+            lambda: output([sys.executable, "-c", OURS]),
+            lambda: output([sys.executable, "-c", PEER, folder]),
         )
     yield times.share("a new process to its first embedding", "sentence-transformers", at_most=0.35)
 
@@ -34,16 +33,11 @@ def cli_start(bench: Bench) -> Iterator[Row]:
     program = str(Path(sysconfig.get_path("scripts"), "bestiary"))
     for arguments in (["ls"], ["show", "minilm-l6-v2"]):
         bench.say(" ".join(arguments))
-        seconds = bench.repeat(lambda arguments=arguments: _process([program, *arguments]))
+        seconds = bench.repeat(lambda arguments=arguments: output([program, *arguments]))
         yield limit(f"bestiary {' '.join(arguments)}", seconds, unit="s", at_most=0.15)
     bench.say("import bestiary")
     times = bench.alternate(
-        lambda: _process([sys.executable, "-c", "import bestiary"]),
-        lambda: _process([sys.executable, "-c", "pass"]),
+        lambda: output([sys.executable, "-c", "import bestiary"]),
+        lambda: output([sys.executable, "-c", "pass"]),
     )
     yield times.difference("import bestiary", "an empty interpreter", at_most=0.05)
-
-
-def _process(command: Sequence[str]) -> None:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}  # or the peer asks its hub about a folder that lies here
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

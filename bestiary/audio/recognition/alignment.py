@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bestiary.core.context import Context, Dense, Memory, Projected, Score
+from bestiary.core.attention_kernels import Score
+from bestiary.core.context import Context, Dense, Memory, Projected
 
 SMOOTHED = 7  # positions of the encoder over which weights are smoothed by their median
 # Which of seven to compare in turn for the median to come to lie in the middle: as much of a sorting network as that takes.
@@ -48,7 +49,7 @@ class Observed(Dense):
     def attend_memory(self, query: Tensor, memory: Projected, score: Score) -> Tensor:
         if self.layer in self.heads:
             self.seen.append((query, memory[0], list(self.heads[self.layer])))
-            self.scale = query.shape[-1] ** -0.5 if score.scale is None else score.scale
+            self.scale = score.factor(query.shape[-1])
         return super().attend_memory(query, memory, score)
 
     def weights(self, row: int, tokens: int, frames: int) -> Tensor:

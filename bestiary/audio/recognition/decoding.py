@@ -98,7 +98,7 @@ class Dictation(Generation):
     def choose(self, logits: Tensor) -> list[int]:
         tokens = super().choose(logits)
         chosen = torch.tensor(tokens, device=logits.device)[:, None]
-        found = self._guided.gather(1, chosen)[:, 0] - self._guided.logsumexp(-1)
+        found = self._guided.log_softmax(-1).gather(1, chosen)[:, 0]
         for sequence, log_probability in zip(self.growing, found.tolist(), strict=True):
             self.log_probabilities[sequence].append(log_probability)
         return tokens

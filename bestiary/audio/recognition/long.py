@@ -58,11 +58,12 @@ def read_through(reader: Reader, cuts: Sequence[Cut], sounds: Sequence[Hearing],
 def read_cuts(reader: Reader, cuts: Iterable[Cut], sound: Hearing, size: int) -> Iterator[Segment]:
     """The segments of windows of one sound that do not hang on one another, `size` of them read at once.
 
-    The first is read alone, as its language is that of the others.
+    Where it is not known what is spoken, the first is read alone, as its language is that of the others.
     """
     source = iter(cuts)
     at_once = 1 if sound.options.condition_on_previous else size
-    for batch in chain([list(islice(source, 1))], batched(source, at_once)):
+    ahead = [list(islice(source, 1))] if reader.multilingual and sound.language is None else []
+    for batch in chain(ahead, batched(source, at_once)):
         for segments in read_through(reader, batch, [sound] * len(batch), sound.options):
             yield from segments
 

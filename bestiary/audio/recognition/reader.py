@@ -67,6 +67,7 @@ class Reader(Protocol):
 
     rate: int  # Hz
     seconds: float  # the longest window
+    multilingual: bool  # whether it finds out what is spoken, where it is not told
 
     def __init__(self, task: Any): ...
 

@@ -20,7 +20,6 @@ from bestiary.audio.recognition.segments import Part, cut, settled
 from bestiary.audio.recognition.transcript import Segment
 from bestiary.audio.recognition.vocabulary import Vocabulary
 from bestiary.audio.transforms import HOP, WINDOW, LogMel
-from bestiary.core.context import Memory
 from bestiary.core.record import record
 from bestiary.core.runtime import side_by_side
 from bestiary.core.task import batched
@@ -50,9 +49,10 @@ class WhisperReader:
 
     def __init__(self, task: Any):
         self.task = task
-        self.preprocess = record(WhisperPreprocess, task.card.preprocess, f"preprocess of {task.card.name}")
-        self.rate, self.seconds = self.preprocess.rate, self.preprocess.seconds
-        self.vocabulary = Vocabulary(Rules.from_file(str(task.file("tokenizer"))), self.preprocess.multilingual)
+        preprocess = record(WhisperPreprocess, task.card.preprocess, f"preprocess of {task.card.name}")
+        self.rate, self.seconds, self.multilingual = preprocess.rate, preprocess.seconds, preprocess.multilingual
+        self.heads = preprocess.alignment_heads
+        self.vocabulary = Vocabulary(Rules.from_file(str(task.file("tokenizer"))), self.multilingual)
         self.config = task.net.config
         self.step = self.seconds / self.config.frames  # seconds from one time that it can name to the next
         self.features = LogMel(self.config.mels)
@@ -67,9 +67,9 @@ class WhisperReader:
         name = self.task.card.name
         if options.language is not None:
             self.vocabulary.check_language(options.language)
-        if options.task == "translate" and not self.preprocess.multilingual:
+        if options.task == "translate" and not self.multilingual:
             raise InputError(f"{name} knows English alone, and nothing to translate\ntake a model of several languages")
-        if options.words and not self.preprocess.alignment_heads:
+        if options.words and not self.heads:
             raise InputError(f"the card of {name} names no alignment_heads, which tell when words are spoken\nleave words out")
         if options.beams > 1:
             raise InputError("Whisper is read greedily, and drawn anew where a text fails its tests\nleave beams out")
@@ -84,7 +84,7 @@ class WhisperReader:
     @torch.inference_mode()
     def _read(self, windows: Sequence[Window], options: Options) -> list[Reading]:
         net = self.task.inference.derived()
-        heard = Heard(net.decoder, self._heard(net, windows))
+        heard = Heard(net.decoder, net.encoder.memory([self._spectrum(net, window) for window in windows]))
         languages = self._languages(heard, windows, options)
         transcriber = Transcriber(self.vocabulary, self.config.context, self.task.device)
         prompts = [
@@ -100,11 +100,6 @@ class WhisperReader:
             times = self._times(heard, prompts, windows, drafts)
             return [self._reading(*row) for row in zip(drafts, languages, times, strict=True)]
         return [self._reading(draft, language) for draft, language in zip(drafts, languages, strict=True)]
-
-    def _heard(self, net: Any, windows: Sequence[Window]) -> Memory:
-        """What the encoder makes of windows, filled up with zeros as in training, which are no silence."""
-        spectra, most = [self._spectrum(net, window) for window in windows], 2 * self.config.frames
-        return Memory(net.encode(torch.stack([F.pad(spectrum, (0, most - spectrum.shape[1])) for spectrum in spectra])))
 
     def _spectrum(self, net: Any, window: Window) -> Tensor:
         """Features (mels, frames)."""
@@ -124,7 +119,7 @@ class WhisperReader:
     def _languages(self, heard: Heard, windows: Sequence[Window], options: Options) -> list[str | None]:
         """What is spoken in each window: what is said or known of it, else what the net finds likeliest after the start."""
         known = [options.language or window.language for window in windows]
-        if not self.preprocess.multilingual:
+        if not self.multilingual:
             return ["en"] * len(windows)
         if all(known):
             return known
@@ -145,7 +140,7 @@ class WhisperReader:
         longest = max(map(len, tokens))
         batch = torch.tensor([ids + [self.vocabulary.end] * (longest - len(ids)) for ids in tokens], device=self.task.device)
         heads = defaultdict(list)
-        for layer, head in self.preprocess.alignment_heads:
+        for layer, head in self.heads:
             heads[layer].append(head)
         observed = Observed(longest, heard.memory, heard.recalled, heads)
         heard.decoder.hidden_states(batch, observed)

@@ -45,7 +45,7 @@ class SpeechRecognizer(SoundTask):
     """
 
     derive = staticmethod(for_decoding)
-    at_once = 8
+    at_once = 12
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
