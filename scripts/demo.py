@@ -14,7 +14,7 @@ from rich.table import Table
 import bestiary
 from bestiary.vision.drawing import draw_boxes
 
-PHOTO = Path(__file__).with_name("chelsea.jpg")
+PHOTO, SPEECH = Path(__file__).with_name("chelsea.jpg"), Path(__file__).with_name("password.wav")
 EYE, PIECE = (135, 80, 211, 156), 60  # the corners of one eye, and the side of a piece, in pixels of the photo
 SENTENCES = [
     "The cat sleeps on the warm windowsill.",
@@ -35,6 +35,7 @@ def main() -> None:
     classify = name_the_animal(folder)
     find_the_other_eye(classify.embedder(), folder)
     compare_sentences()
+    write_down_speech(folder)
     ask_a_question()
 
 
@@ -85,6 +86,20 @@ def compare_sentences() -> None:
     console.print(table)
     console.print(f"\n{QUERY} [bold]{SENTENCES[(sentences @ query).argmax()]}[/bold]")
     tell_costs(embed, loading, computing)
+
+
+def write_down_speech(folder: Path) -> None:
+    """What is said in a recording, each word at its time, and as subtitles."""
+    console.rule("whisper-tiny.en: what is said in this recording?", align="left")
+    recognize, loading = timed(lambda: bestiary.load("whisper-tiny.en", precision="int8"))
+    transcript, computing = timed(lambda: recognize(SPEECH, words=True))
+
+    console.print(SPEECH)
+    for word in transcript.words:
+        console.print(f"{word.start:5.2f} s {' ' * round(16 * word.start)}[bold]{word.text}[/bold]")
+    transcript.save(folder / "speech.srt")
+    console.print(f"\nAs subtitles: {folder / 'speech.srt'}", soft_wrap=True)
+    tell_costs(recognize, loading, computing)
 
 
 def ask_a_question() -> None:

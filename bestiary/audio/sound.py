@@ -14,7 +14,7 @@ from torch import Tensor
 from torchaudio.functional import resample
 
 from bestiary.errors import InputError
-from bestiary.hub.inputs import Kind, opened
+from bestiary.hub.inputs import Kind, is_address, opened
 
 KIND = Kind("sound", "an array or a tensor, or a pair of array and rate", 1_000_000_000)
 RATES = (1_000, 1_000_000)  # Hz; what lies outside is no sound
@@ -61,6 +61,19 @@ def sound_blocks(sound: Any, rate: int, seconds: float = BLOCK, name: str = "the
         step = max(1, round(seconds * samples.rate / ratio.denominator)) * ratio.denominator
         pieces = _checked(_one_channel(samples, step, its_name), its_name)
         yield from pieces if ratio == 1 else _resampled(pieces, ratio)
+
+
+def sound_seconds(sound: Any, rate: int) -> float | None:
+    """How long a sound is; None for an address. Raises what `read_sound` does.
+
+    >>> sound_seconds(np.zeros(40_000, np.float32), 16_000)
+    2.5
+    """
+    if is_address(sound):
+        return None
+    with _unfolded(sound, rate, "the sound") as (samples, _):
+        length = samples.values.frames if isinstance(samples, _Opened) else max(np.shape(samples.values))
+        return length / samples.rate
 
 
 def check_sound(sound: Any, name: str = "the sound") -> None:

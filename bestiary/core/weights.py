@@ -24,6 +24,7 @@ from bestiary.core.sharded import SHARD_SIZE, ShardedTensors, write_shards
 from bestiary.errors import LayoutError
 
 
+@torch.inference_mode(False)  # or what is loaded in that mode could be neither trained nor followed in its changes
 def load(
     architecture: Architecture,
     config: Any,

@@ -25,7 +25,7 @@ def opened(source: Any, name: str, kind: Kind) -> tuple[BinaryIO, str]:
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         return io.BytesIO(source), name
-    if isinstance(source, str) and source.startswith(("https://", "http://")):
+    if is_address(source):
         return io.BytesIO(_download(source, kind)), source
     if not isinstance(source, (str, os.PathLike)):
         raise InputError(f"{name} is of type {type(source).__name__}\ngive a path, an address, bytes, {kind.others}")
@@ -35,6 +35,11 @@ def opened(source: Any, name: str, kind: Kind) -> tuple[BinaryIO, str]:
         reason = error.strerror if isinstance(error, OSError) else error
         article = "an" if kind.name[0] in "aeiou" else "a"
         raise InputError(f"{Path(source)} cannot be read: {reason}\ngive the path of {article} {kind.name}") from None
+
+
+def is_address(source: Any) -> bool:
+    """Whether an input has to be fetched."""
+    return isinstance(source, str) and source.startswith(("https://", "http://"))
 
 
 def name_of(source: Any, name: str) -> str:

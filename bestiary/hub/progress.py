@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -102,12 +103,19 @@ def counted(items: Iterable[Item], name: str, count: int) -> Iterator[Item]:
     >>> list(counted("abc", "letters", 3))
     ['a', 'b', 'c']
     """
+    numbers = itertools.count(1)
+    return followed(items, name, count, lambda item: next(numbers))
+
+
+def followed(items: Iterable[Item], name: str, whole: int | None, place: Callable[[Item], int]) -> Iterator[Item]:
+    """The items as they are; where a person watches the terminal, a bar shows how far each reaches of the `whole`, if that is
+    known."""
     progress = CountingBar() if sys.stderr.isatty() else Silent()
-    progress.begin(name, count)
+    progress.begin(name, whole)
     try:
-        for number, item in enumerate(items, start=1):
+        for item in items:
             yield item
-            progress.at(number)
+            progress.at(place(item))
     finally:
         progress.end()
 

@@ -177,3 +177,15 @@ def test_memory(tmp_path, dtype, most_kept, most_peak):
     kept, peak = map(int, done.stdout.split())
     assert kept < most_kept
     assert peak < most_peak
+
+
+def test_what_is_loaded_in_inference_mode_is_trained_and_followed(path):
+    with torch.inference_mode():
+        net = weights.load(ARCHITECTURE, Config(), path, "theirs")
+    assert not any(tensor.is_inference() for tensor in net.state_dict().values())
+    infer, x = InferenceNet(net), torch.ones(1, 4)
+    before = infer(x)
+    net.head(torch.ones(1, 4)).sum().backward()
+    with torch.no_grad():
+        net.head.bias += 1
+    assert torch.allclose(infer(x), before + 1)

@@ -54,6 +54,6 @@ def test_the_version_is_the_package_s(installed: Environment) -> None:
 
 def test_the_scripts_run_from_the_installed_package(installed: Environment) -> None:
     printed = installed.run("python", "-m", "bestiary.scripts.demo", cwd=installed.folder, TMPDIR=str(installed.folder))
-    assert "tabby" in printed
+    assert "tabby" in printed and "password," in printed
     (folder,) = installed.folder.glob("bestiary-*")
-    assert {path.name for path in folder.iterdir()} == {"explained.png", "eyes.png"}
+    assert {path.name for path in folder.iterdir()} == {"explained.png", "eyes.png", "speech.srt"}

@@ -15,7 +15,7 @@ from bestiary.audio.recognition.cuts import cuts_of_speech, whole
 from bestiary.audio.recognition.long import Hearing, read_cuts, read_on, read_through
 from bestiary.audio.recognition.reader import Options, Reader
 from bestiary.audio.recognition.transcript import Segment, Transcript
-from bestiary.audio.sound import sound_blocks
+from bestiary.audio.sound import sound_blocks, sound_seconds
 from bestiary.audio.spans import Cutting
 from bestiary.audio.tasks.alignment import Aligner
 from bestiary.audio.tasks.sounds import SoundTask, is_one
@@ -23,6 +23,7 @@ from bestiary.audio.tasks.voice import VoiceDetector
 from bestiary.core.rows import for_decoding
 from bestiary.core.task import Report, Task, batched
 from bestiary.errors import InputError, LayoutError
+from bestiary.hub.progress import followed
 
 READERS = {  # architecture → module:class of a Reader
     "hubert": "bestiary.audio.ctc_reader:CtcReader",
@@ -131,13 +132,20 @@ class SpeechRecognizer(SoundTask):
         for row, (number, sound) in enumerate(numbered):
             first, blocks = self._begun(sound, f"sound {number}" if len(numbered) > 1 else "the sound")
             if blocks is not None:
-                found[row] = list(self._long(blocks, hearings[row], voice, size))
+                segments = self._long(blocks, hearings[row], voice, size)
+                found[row] = list(self._watched(segments, sound) if len(numbered) == 1 else segments)
             elif _speaks(first, voice):
                 short[row] = whole(first, self.rate)
         read = read_through(self.reader, list(short.values()), [hearings[row] for row in short], asked)
         for row, segments in zip(short, read, strict=True):
             found[row] = segments
         return [Transcript.of(segments, hearing.language) for segments, hearing in zip(found, hearings, strict=True)]
+
+    def _watched(self, segments: Iterator[Segment], sound: Any) -> Iterator[Segment]:
+        """The segments of a long sound with a bar that shows how far they reach."""
+        seconds = sound_seconds(sound, self.rate)
+        whole = None if seconds is None else round(seconds)
+        return followed(segments, "seconds of sound", whole, lambda segment: round(segment.end))
 
     def _begun(self, sound: Any, name: str) -> tuple[Tensor, Iterator[Tensor] | None]:
         """The samples of a sound as far as a window reaches, and all its blocks if it goes on."""
