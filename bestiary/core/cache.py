@@ -93,14 +93,14 @@ class Cache:
         return self.keys[layer], self.values[layer]
 
 
-@torch.inference_mode()
 def _picked(tensor: Tensor, rows: Sequence[int]) -> Tensor:
     """Some rows of a tensor that nobody else holds: moved up in it where they are in order, so that no more memory is taken."""
     if list(rows) != sorted(set(rows)):
         return tensor[rows]
-    for place, row in enumerate(rows):
-        if place != row:
-            tensor[place] = tensor[row]
+    with torch.inference_mode() if tensor.is_inference() else torch.no_grad():
+        for place, row in enumerate(rows):
+            if place != row:
+                tensor[place] = tensor[row]
     return tensor[: len(rows)]
 
 

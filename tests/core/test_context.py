@@ -200,3 +200,20 @@ def test_a_selected_cache_takes_its_memory_along():
 def test_heads_that_do_not_fit_are_refused(fields, message):
     with pytest.raises(LayoutError, match=message):
         AttentionSpec(width=16, **fields)
+
+
+def test_a_cache_gives_sequences_up_without_touching_what_others_hold():
+    memory = Memory(torch.randn(4, 6, 2), torch.randn(4, 6))
+    keys, values = torch.randn(4, 6, 1, 2), torch.randn(4, 6, 1, 2)
+    held = [part.clone() for part in (*memory, keys, values)]
+    cache = Cache(sequences=4, capacity=8, memory=memory)
+    cache.recalled = {0: (keys, values)}
+    cache.select([0, 2, 3])
+    taken = cache.recalled[0][0].data_ptr()
+    cache.select([1, 2])
+    assert cache.recalled[0][0].data_ptr() == taken  # moved up in place: no more memory
+    now = (*cache.memory, *cache.recalled[0])
+    assert all(torch.equal(part, whole[[2, 3]]) for part, whole in zip(now, held, strict=True))
+    cache.select([1, 0])
+    assert torch.equal(cache.recalled[0][0], held[2][[3, 2]])
+    assert all(torch.equal(part, whole) for part, whole in zip((*memory, keys, values), held, strict=True))
