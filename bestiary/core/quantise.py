@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from bestiary.core.attention import FusedCrossAttention
 from bestiary.core.layers import GatedMlp, Mlp
-from bestiary.core.rows import FEW, Form, PackedLinear, reformed, with_linears
+from bestiary.core.rows import Form, PackedLinear, reformed, with_linears
 from bestiary.core.runtime import for_inference
 from bestiary.errors import InputError
 
 GROUP = 32  # weights of an output that share a scale and a zero at 4 bits
+PACKED = 256  # rows up to which weights are not worth taking out of the packing in which a few rows read them
 AT_ONCE = 512  # rows that are multiplied together, so that what lies between two steps stays in the cache
 TINY = 1e-30  # a range that cannot be divided by is taken for this
 WEIGHTS_ALONE, ROWS_TOO = "Int8WeightOnlyConfig", "Int8DynamicActivationInt8WeightConfig"  # what torchao rounds
@@ -122,7 +123,7 @@ def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Int8RowLinear(PackedLinear):
-    """The weights of `Int8Linear`, laid out for a few rows.
+    """The weights of `Int8Linear`, packed for a few rows.
 
     Rows are rounded to 8 bits as well on their way into the product, each by its own range.
     """
@@ -142,7 +143,7 @@ class Int8RowLinear(PackedLinear):
         rows = x.numel() // x.shape[-1]
         if rows == 1:
             product = torch.ops.quantized.linear_dynamic.default(x, self._packed, False)
-        elif rows <= FEW:
+        elif rows <= PACKED:
             product = self._rows(x)
         else:
             whole = torch.ops.quantized.linear_unpack(self._packed)[0].int_repr()

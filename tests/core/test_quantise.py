@@ -12,6 +12,7 @@ import bestiary
 from bestiary.audio.whisper import Whisper, WhisperConfig
 from bestiary.core.quantise import (
     GROUP,
+    PACKED,
     ROWS_TOO,
     WEIGHTS_ALONE,
     Int4Linear,
@@ -21,13 +22,13 @@ from bestiary.core.quantise import (
     quantise_for_decoding,
     torchao_form,
 )
-from bestiary.core.rows import FEW, PackedLinear, for_decoding
+from bestiary.core.rows import PackedLinear, for_decoding
 from bestiary.errors import InputError
 from bestiary.text.llama import Llama
 from tests.core.test_rows import LLAMA
 from tests.text.models import write_model
 
-SHAPES = [(1, 1), (3, 1), (2, 5), (FEW + 1,), (0,)]
+SHAPES = [(1, 1), (3, 1), (2, 5), (PACKED + 1,), (0,)]
 
 
 def error(result: torch.Tensor, expected: torch.Tensor) -> float:
@@ -46,7 +47,7 @@ def test_errors_are_those_of_rounding(form, bound, bias, shape):
     assert not result.numel() or error(result, F.linear(x, weight, added)) < bound
 
 
-@pytest.mark.parametrize("rows", [1, 4, FEW + 1])
+@pytest.mark.parametrize("rows", [1, 4, PACKED + 1])
 @pytest.mark.parametrize("form", [Int8Linear, Int8RowLinear])
 def test_int8_gives_whole_numbers_back(form, rows):
     """Weights and rows that are whole numbers from -127 to 127 are not rounded."""
@@ -54,11 +55,11 @@ def test_int8_gives_whole_numbers_back(form, rows):
     weight = torch.randint(-127, 128, (16, 64)).float()
     weight[:, 0] = 127
     x = torch.randint(-127, 128, (rows, 64)).float()
-    x[:, 0], x[:, 1] = -127, 127 if form is Int8Linear or rows > FEW else 128  # few rows are of 256 steps, not of 255
+    x[:, 0], x[:, 1] = -127, 127 if form is Int8Linear or rows > PACKED else 128  # few rows are of 256 steps, not of 255
     torch.testing.assert_close(form(weight, None)(x), F.linear(x, weight), rtol=1e-5, atol=0.5)
 
 
-@pytest.mark.parametrize("rows", [1, 4, FEW + 1])
+@pytest.mark.parametrize("rows", [1, 4, PACKED + 1])
 def test_int4_gives_sixteenths_back(rows):
     weight = torch.arange(16.0).repeat(16, 4)[:, torch.randperm(64, generator=torch.Generator().manual_seed(0))]
     weight[:, 0::GROUP], weight[:, 1::GROUP] = 0, 15
@@ -69,7 +70,7 @@ def test_int4_gives_sixteenths_back(rows):
 @pytest.mark.parametrize("form", [Int8Linear, Int8RowLinear, Int4Linear])
 def test_zeros_are_zeros(form):
     layer = form(torch.zeros(16, 64), torch.ones(16))
-    for rows in (1, 4, FEW + 1):
+    for rows in (1, 4, PACKED + 1):
         assert torch.equal(layer(torch.randn(rows, 64)), torch.ones(rows, 16))
         torch.testing.assert_close(form(torch.randn(16, 64), None)(torch.zeros(rows, 64)), torch.zeros(rows, 16))
 
