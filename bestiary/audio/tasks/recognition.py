@@ -132,8 +132,8 @@ class SpeechRecognizer(SoundTask):
         for row, (number, sound) in enumerate(numbered):
             first, blocks = self._begun(sound, f"sound {number}" if len(numbered) > 1 else "the sound")
             if blocks is not None:
-                segments = self._long(blocks, hearings[row], voice, size)
-                found[row] = list(self._watched(segments, sound) if len(numbered) == 1 else segments)
+                told = self._long(blocks, hearings[row], voice, size)
+                found[row] = list(self._watched(told, sound) if len(numbered) == 1 else told)
             elif _speaks(first, voice):
                 short[row] = whole(first, self.rate)
         read = read_through(self.reader, list(short.values()), [hearings[row] for row in short], asked)
