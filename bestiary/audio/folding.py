@@ -73,7 +73,7 @@ class FoldedEncoder(nn.Module):
         alone = len(positions) - folded * TOGETHER
         # One position more, as the last one sees the end of the padding.
         frames = F.pad(features, (0, 2 * (alone + 1) - features.shape[-1]))
-        x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(frames)))).transpose(1, 2)[:, :alone]
+        x = encoder.stem(frames)[:, :alone]
         silent = x[:, -1:] + positions[alone:].unflatten(0, (folded, TOGETHER)).mean(1)
         x = torch.cat([x + positions[:alone], silent], dim=1)
         counts = torch.tensor([1.0] * alone + [float(TOGETHER)] * folded, device=x.device)

@@ -80,8 +80,6 @@ class Waveform:
         return (samples - samples.mean()) / (samples.var(correction=0) + 1e-7).sqrt()
 
 
-
-
 @lru_cache
 def _hann(device: torch.device) -> Tensor:
     with torch.inference_mode(False):

@@ -74,11 +74,15 @@ class WhisperEncoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Hidden states (batch, frames / 2, width) of spectra (batch, mels, frames), at most two for each position."""
-        x = F.gelu(self.conv1(features))  # (batch, width, frames)
-        x = F.gelu(self.conv2(x)).transpose(1, 2)  # (batch, frames / 2, width)
+        x = self.stem(features)
         x = x + self.positions(x)
         x = self.blocks(x, Dense(torch.arange(x.shape[1], device=x.device), causal=False, padding=None))
         return self.norm(x)
+
+    def stem(self, features: Tensor) -> Tensor:
+        """What the convolutions make of spectra (batch, mels, frames): (batch, frames / 2, width)."""
+        x = F.gelu(self.conv1(features))  # (batch, width, frames)
+        return F.gelu(self.conv2(x)).transpose(1, 2)
 
     def memory(self, spectra: Sequence[Tensor]) -> Memory:
         """What the decoder reads of spectra (mels, frames), filled up with zeros as in training, which are no silence."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bestiary.core.attention import Projections
+from bestiary.core.runtime import replaced
 
 
 class Cast(nn.Module):
@@ -23,11 +24,14 @@ class Cast(nn.Module):
 
 def attending_in(dtype: torch.dtype, module: nn.Module, kind: type[Projections]) -> nn.Module:
     """A copy in which attention of that kind has queries, keys and values of this dtype, and what else is there is shared."""
-    twin = copy.copy(module)
-    if isinstance(module, kind):
-        layers = {name: Cast(child, dtype) for name, child in module._modules.items() if isinstance(child, nn.Linear)}
-        layers["output"].dtype = torch.float32
-        twin._modules = {**module._modules, **layers}
-    else:
-        twin._modules = {name: child and attending_in(dtype, child, kind) for name, child in module._modules.items()}
-    return twin
+
+    def cast(part: nn.Module) -> nn.Module | None:
+        if not isinstance(part, kind):
+            return None
+        twin = copy.copy(part)
+        linears = {name: child for name, child in part._modules.items() if isinstance(child, nn.Linear)}
+        casts = {name: Cast(child, torch.float32 if name == "output" else dtype) for name, child in linears.items()}
+        twin._modules = {**part._modules, **casts}
+        return twin
+
+    return replaced(module, cast)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from bestiary.core.block import Stack
 from bestiary.core.layers import TiedEmbedding, TiedHead
-from bestiary.core.runtime import computes_natively, for_inference
+from bestiary.core.runtime import computes_natively, for_inference, replaced
 from bestiary.core.step import Step
 from bestiary.errors import InputError
 
@@ -61,11 +61,7 @@ def _form(dtype: torch.dtype) -> Form | None:
 
 def with_linears(module: nn.Module, form: Form) -> nn.Module:
     """A copy in which every linear layer and tied head has that form, and the rest is shared."""
-    if isinstance(module, nn.Linear | TiedHead):
-        return _in_form(module, form)
-    twin = copy.copy(module)
-    twin._modules = {name: child and with_linears(child, form) for name, child in module._modules.items()}
-    return twin
+    return replaced(module, lambda part: _in_form(part, form) if isinstance(part, nn.Linear | TiedHead) else None)
 
 
 def reformed(module: nn.Module, form: Form) -> nn.Module:

@@ -200,30 +200,25 @@ class Mergeable(Protocol):
 
 def for_inference(module: nn.Module) -> nn.Module:
     """A copy of the module in evaluation mode that shares its tensors, but for the parts that offer a derived form."""
-    return _evaluating(merged(module), lambda part: part.for_inference() if isinstance(part, Derivable) else None)
+    return replaced(merged(module), lambda part: part.for_inference() if isinstance(part, Derivable) else None).eval()
 
 
 def evaluated(module: nn.Module) -> nn.Module:
     """A copy of the module in evaluation mode that shares its tensors, adapters merged, and with nothing else derived."""
-    return _evaluating(merged(module), lambda part: None)
+    return replaced(merged(module), lambda part: None).eval()
 
 
 def merged(module: nn.Module) -> nn.Module:
     """The module itself, or a copy that shares its tensors, but for the layers that can be merged into plain ones."""
     if not any(isinstance(part, Mergeable) for part in module.modules()):
         return module
-    if isinstance(module, Mergeable):
-        return module.plain()
-    twin = copy.copy(module)
-    twin._modules = {name: child and merged(child) for name, child in module._modules.items()}
-    return twin
+    return replaced(module, lambda part: part.plain() if isinstance(part, Mergeable) else None)
 
 
-def _evaluating(module: nn.Module, instead: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
-    """A copy in evaluation mode, with what `instead` gives for a part in its place."""
+def replaced(module: nn.Module, instead: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
+    """A copy with what `instead` gives for a part in its place, and where that is None with the same tensors."""
     if (given := instead(module)) is not None:
-        return given.eval()
+        return given
     twin = copy.copy(module)
-    twin.training = False
-    twin._modules = {name: child and _evaluating(child, instead) for name, child in module._modules.items()}
+    twin._modules = {name: child and replaced(child, instead) for name, child in module._modules.items()}
     return twin

@@ -51,7 +51,7 @@ class WhisperReader:
         self.task = task
         preprocess = record(WhisperPreprocess, task.card.preprocess, f"preprocess of {task.card.name}")
         self.rate, self.seconds, self.multilingual = preprocess.rate, preprocess.seconds, preprocess.multilingual
-        self.heads = preprocess.alignment_heads
+        self.alignment_heads = preprocess.alignment_heads
         self.vocabulary = Vocabulary(Rules.from_file(str(task.file("tokenizer"))), self.multilingual)
         self.config = task.net.config
         self.step = self.seconds / self.config.frames  # seconds from one time that it can name to the next
@@ -69,7 +69,7 @@ class WhisperReader:
             self.vocabulary.check_language(options.language)
         if options.task == "translate" and not self.multilingual:
             raise InputError(f"{name} knows English alone, and nothing to translate\ntake a model of several languages")
-        if options.words and not self.heads:
+        if options.words and not self.alignment_heads:
             raise InputError(f"the card of {name} names no alignment_heads, which tell when words are spoken\nleave words out")
         if options.beams > 1:
             raise InputError("Whisper is read greedily, and drawn anew where a text fails its tests\nleave beams out")
@@ -140,7 +140,7 @@ class WhisperReader:
         longest = max(map(len, tokens))
         batch = torch.tensor([ids + [self.vocabulary.end] * (longest - len(ids)) for ids in tokens], device=self.task.device)
         heads = defaultdict(list)
-        for layer, head in self.heads:
+        for layer, head in self.alignment_heads:
             heads[layer].append(head)
         observed = Observed(longest, heard.memory, heard.recalled, heads)
         heard.decoder.hidden_states(batch, observed)

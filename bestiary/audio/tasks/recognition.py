@@ -46,7 +46,7 @@ class SpeechRecognizer(SoundTask):
     """
 
     derive = staticmethod(for_decoding)
-    at_once = 12
+    at_once = 12  # windows; more of them take more memory and hardly less time
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
